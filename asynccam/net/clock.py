@@ -147,45 +147,11 @@ class SntpServer:
     def __init__(self, host: str, port: int = NTP_PORT) -> None:
         self._host = host
         self._port = port
-        self._answered: tuple[str, int] | None = None
+        self._answered: list[tuple[str, int]] = []
 
-    async def query(
-        self,
-        *,
-        samples: int = 8,
-        timeout: float = 10.0,
-        max_round_trip: float = 0.5,
-        interval: float = 0.1,
-        target_bound: float = 0.0,
-        limiter: MeasurementLimiter | None = None,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> ClockOffset:
-        """Return the offset of its clock from this computer's; arguments and errors as of `query_sntp`."""
-        _check_limits(samples, max_round_trip)
-        what = f"time server {self._host}:{self._port}"
-        until = asyncio.get_running_loop().time() + timeout
-        failure: AsynccamError = TimeoutError(f"no answer from {what} within {timeout:g} s")
-        for address in await self._addresses(timeout):
-            query = _SntpQuery(what, until, max_round_trip, clock, limiter or limiter_of_loop())
-            try:
-                found = await query.run(address, samples, interval, target_bound)
-            except AsynccamError as error:
-                failure = error
-            else:
-                self._answered = address
-                return found
-        raise failure
-
-    async def _addresses(self, timeout: float) -> list[tuple[str, int]]:
-        """Return the addresses to try: first the one that answered, even if its name is unknown now."""
-        first = [] if self._answered is None else [self._answered]
-        try:
-            found = await _resolve(self._host, self._port, timeout)
-        except (ConnectionError, TimeoutError):
-            if not first:
-                raise
-            found = []
-        return list(dict.fromkeys([*first, *found]))[:_MAX_ADDRESSES]
+    async def query(self) -> ClockOffset:
+        """Return the offset of its clock from this computer's; errors as of `query_sntp`."""
+        return await query_sntp(self._host, self._port, answered=self._answered)
 
 
 async def query_sntp(
@@ -199,6 +165,7 @@ async def query_sntp(
     target_bound: float = 0.0,
     limiter: MeasurementLimiter | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    answered: list[tuple[str, int]] | None = None,
 ) -> ClockOffset:
     """Return the offset of a time server's clock, server minus computer, from several samples.
 
@@ -216,6 +183,8 @@ async def query_sntp(
         target_bound: Seconds; fewer samples are taken once the bound is this small.
         limiter: Shared with other measurements; by default the running loop's.
         clock: This computer's clock.
+        answered: The address that answered the last time, if any: it is tried first, even if the name is
+            unknown now, and replaced by the one that answers.
 
     Raises:
         TimeoutError: There was no reply within the limits.
@@ -224,15 +193,28 @@ async def query_sntp(
         ClockNotSynchronizedError: The server does not trust its own clock.
         BusyError, DeviceError: The server refuses (kiss-o'-death).
     """
-    return await SntpServer(host, port).query(
-        samples=samples,
-        timeout=timeout,
-        max_round_trip=max_round_trip,
-        interval=interval,
-        target_bound=target_bound,
-        limiter=limiter,
-        clock=clock,
-    )
+    _check_limits(samples, max_round_trip)
+    what = f"time server {host}:{port}"
+    until = asyncio.get_running_loop().time() + timeout
+    first = list(answered or ())
+    try:
+        found = await _resolve(host, port, timeout)
+    except (ConnectionError, TimeoutError):
+        if not first:
+            raise
+        found = []
+    failure: AsynccamError = TimeoutError(f"no answer from {what} within {timeout:g} s")
+    for address in list(dict.fromkeys([*first, *found]))[:_MAX_ADDRESSES]:
+        query = _SntpQuery(what, until, max_round_trip, clock, limiter or limiter_of_loop())
+        try:
+            offset = await query.run(address, samples, interval, target_bound)
+        except AsynccamError as error:
+            failure = error
+        else:
+            if answered is not None:
+                answered[:] = [address]
+            return offset
+    raise failure
 
 
 async def measure_offset(

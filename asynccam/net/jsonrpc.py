@@ -21,7 +21,6 @@ from asynccam.errors import (
 from asynccam.net.jsonrpc_codec import (
     ErrorReply,
     Event,
-    Id,
     JsonRpcCodec,
     Notification,
     Params,
@@ -101,7 +100,7 @@ class JsonRpcConnection:
         self._on_notification = on_notification
         self._on_unexpected = on_unexpected
         self._calls: set[_PendingCall] = set()
-        self._socket: WebSocket | None = None
+        self._socket: WebSocket  # set by `open`
         self._answered = False
         self._loop = asyncio.get_running_loop()
 
@@ -124,18 +123,17 @@ class JsonRpcConnection:
     @property
     def closed(self) -> "asyncio.Future[CloseInfo]":
         """Done when the connection has ended."""
-        assert self._socket is not None
         return self._socket.closed
 
     @property
     def is_writable(self) -> bool:
         """Return whether the peer takes what is sent; while it does not, calls wait for room."""
-        return self._socket is not None and self._socket.is_writable
+        return self._socket.is_writable
 
     @property
     def pongs(self) -> int:
         """Pings that the peer has answered on this connection."""
-        return 0 if self._socket is None else self._socket.pongs
+        return self._socket.pongs
 
     @property
     def pending(self) -> int:
@@ -144,8 +142,7 @@ class JsonRpcConnection:
 
     def probe(self, timeout: float) -> None:
         """Ping now; without a pong within ``timeout`` seconds the connection is lost."""
-        if self._socket is not None:
-            self._socket.probe(timeout)
+        self._socket.probe(timeout)
 
     async def call(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
@@ -158,7 +155,7 @@ class JsonRpcConnection:
             TimeoutError: No answer within ``timeout`` seconds; the request may have been carried out.
             UsageError: The parameters cannot be JSON.
         """
-        if self._socket is not None and not self._socket.is_writable:
+        if not self._socket.is_writable:
             async with deadline(timeout, f"room to send {method} to {self.name}"):
                 await self._socket.drain()
         request_id, call = self._send_request(method, params, timeout)
@@ -189,30 +186,18 @@ class JsonRpcConnection:
         call.future.add_done_callback(done)
         return call.future
 
-    def notify(self, method: str, params: Params = None) -> None:
-        """Send a notification, which has no answer.
-
-        Raises:
-            ConnectionError: Not connected; nothing was sent.
-        """
-        if self._socket is None:
-            raise ConnectionError(f"{method} was not sent, as {self.name} is not connected")
-        if _LOG.isEnabledFor(logging.DEBUG):
-            _LOG.debug("%s: notification sent %s %s", self.name, method, loggable(params))
-        self._socket.send(self.codec.notification(method, params))
-
     async def aclose(self) -> None:
         """Close the connection; open calls fail."""
-        if self._socket is not None:
-            await self._socket.aclose(timeout=_CLOSE_TIMEOUT if self._answered else _SILENT_CLOSE_TIMEOUT)
+        await self._socket.aclose(timeout=_CLOSE_TIMEOUT if self._answered else _SILENT_CLOSE_TIMEOUT)
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _send_request(self, method: str, params: Params, timeout: float | None) -> tuple[Id, _PendingCall]:
+    def _send_request(self, method: str, params: Params, timeout: float | None) -> tuple[int, _PendingCall]:
         socket = self._socket
-        if socket is None or not socket.is_open:
-            why = "" if socket is None else socket.close_reason
-            raise ConnectionError(f"{method} was not sent, as {self.name} is not connected{why}")
+        if not socket.is_open:
+            raise ConnectionError(
+                f"{method} was not sent, as {self.name} is not connected{socket.close_reason}"
+            )
         call = _PendingCall(method, self._loop.create_future())
         # Registered before it is sent: an answer may come in the same turn of the loop.
         request_id, message = self.codec.request(method, params, context=call)
@@ -228,7 +213,7 @@ class JsonRpcConnection:
             call.timer = self._loop.call_later(timeout, self._on_timeout, call, timeout)
         return request_id, call
 
-    def _forget(self, request_id: Id, call: _PendingCall) -> None:
+    def _forget(self, request_id: int, call: _PendingCall) -> None:
         if call.timer is not None:
             call.timer.cancel()
         self._calls.discard(call)

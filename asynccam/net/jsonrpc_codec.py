@@ -16,7 +16,6 @@ from pydantic_core import from_json, to_json
 from asynccam.errors import UsageError
 from asynccam.outside import read_json
 
-Id = int | str
 Params = dict[str, Any] | list[Any] | None
 
 _NOTHING: Final = object()
@@ -31,13 +30,11 @@ class Result:
     Attributes:
         id: The request's id, as it was sent.
         value: Any JSON value.
-        metadata: Value of ``metadata`` beside ``result``, or None.
         context: As given to `JsonRpcCodec.request`.
     """
 
-    id: Id
+    id: int
     value: Any
-    metadata: Any = None
     context: Any = field(default=None, compare=False, repr=False)
 
 
@@ -53,7 +50,7 @@ class ErrorReply:
         context: As given to `JsonRpcCodec.request`.
     """
 
-    id: Id
+    id: int
     code: int
     message: str
     data: Any = None
@@ -94,48 +91,36 @@ class JsonRpcCodec:
 
     def __init__(self) -> None:
         self._next = 1
-        self._pending: dict[str, tuple[Id, Any]] = {}
+        self._pending: dict[str, tuple[int, Any]] = {}
         self.unexpected: Counter[str] = Counter()
 
     @property
-    def pending(self) -> frozenset[Id]:
+    def pending(self) -> frozenset[int]:
         """Ids of the requests that have no answer yet."""
-        return frozenset(own_id for own_id, _ in self._pending.values())
+        return frozenset(request_id for request_id, _ in self._pending.values())
 
-    def request(
-        self, method: str, params: Params = None, *, own_id: Id | None = None, context: Any = None
-    ) -> tuple[Id, bytes]:
+    def request(self, method: str, params: Params = None, *, context: Any = None) -> tuple[int, bytes]:
         """Return a request's id and its JSON document in UTF-8; it is unanswered from here on.
 
-        ``own_id`` is by default the next number. ``context`` is any object; it comes with the answer.
+        ``context`` is any object; it comes with the answer.
 
         Raises:
-            UsageError: The parameters cannot be JSON, or the id is taken.
+            UsageError: The parameters cannot be JSON.
         """
-        if own_id is None:
-            own_id = self._next
-            self._next += 1
-        if str(own_id) in self._pending:
-            raise UsageError(f"request id {own_id!r} is taken")
-        body = _encode(method, params, own_id)
-        self._pending[str(own_id)] = own_id, context
-        return own_id, body
+        request_id = self._next
+        self._next += 1
+        body = _encode(method, params, request_id)
+        self._pending[str(request_id)] = request_id, context
+        return request_id, body
 
-    def notification(self, method: str, params: Params = None) -> bytes:
-        """Return a notification as JSON; raise `UsageError` if its parameters cannot be JSON."""
-        return _encode(method, params, _NOTHING)
-
-    def forget(self, request_id: Id) -> None:
+    def forget(self, request_id: int) -> None:
         """Forget a request; an answer to it is unexpected."""
         self._pending.pop(str(request_id), None)
 
-    def receive(
-        self, frame: bytes | bytearray | memoryview | str, *, suspicious: bool | None = None
-    ) -> list[Event]:
+    def receive(self, frame: bytes | str, *, suspicious: bool | None = None) -> list[Event]:
         """Decode a received frame; never raises. ``suspicious`` as of `asynccam.outside.read_json`."""
         try:
-            data = bytes(frame) if isinstance(frame, memoryview) else frame
-            document = read_json(data, lenient=True, suspicious=suspicious)
+            document = read_json(frame, lenient=True, suspicious=suspicious)
         except ValueError:
             return [self._unexpected("not-json", frame)]
         if type(document) is dict:
@@ -169,17 +154,15 @@ class JsonRpcCodec:
                 "error-without-id" if given is None and error is not None else "unknown-id", document
             )
         if error is None:
-            return Result(own[0], document["result"], document.get("metadata"), own[1])
+            return Result(own[0], document["result"], own[1])
         return _failure(*own, error)
 
     def _unexpected(self, kind: str, what: object) -> UnexpectedMessage:
         self.unexpected[kind] += 1
-        return UnexpectedMessage(
-            kind, repr(what)[:200] if not isinstance(what, memoryview) else repr(bytes(what[:200]))
-        )
+        return UnexpectedMessage(kind, repr(what)[:200])
 
 
-def _failure(request_id: Id, context: Any, error: Any) -> ErrorReply:
+def _failure(request_id: int, context: Any, error: Any) -> ErrorReply:
     if type(error) is not dict:
         text = error if type(error) is str else f"error {error!r}"[:500]
         return ErrorReply(request_id, -32603, text, context=context)
@@ -193,12 +176,11 @@ def _failure(request_id: Id, context: Any, error: Any) -> ErrorReply:
     )
 
 
-def _encode(method: str, params: Params, request_id: object) -> bytes:
+def _encode(method: str, params: Params, request_id: int) -> bytes:
     document: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
     if params is not None:
         document["params"] = params
-    if request_id is not _NOTHING:
-        document["id"] = request_id
+    document["id"] = request_id
     try:
         body = to_json(document, inf_nan_mode="constants")
         if b"NaN" in body or b"Infinity" in body:  # a word in a string, or a number that JSON does not have

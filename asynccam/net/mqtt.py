@@ -419,15 +419,14 @@ async def stay_connected(
     work: Callable[[MqttConnection], Awaitable[None]],
     *,
     will: LastWill | None = None,
-    on_lost: Callable[[ConnectionError], None] = lambda error: None,
     backoff: Backoff | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> None:
     """Run ``work`` on a connection, and again on a new one whenever it is lost, until it returns.
 
-    ``work`` gets `ConnectionError` from its calls when the connection is lost. ``on_lost`` is called with
-    every loss and every failed try. A refusal ends the loop, unless the broker accepted the same credentials
-    before: then it is tried again for a minute, because a restarting broker may refuse all clients at first.
+    ``work`` gets `ConnectionError` from its calls when the connection is lost. A refusal ends the loop,
+    unless the broker accepted the same credentials before: then it is tried again for a minute, because a
+    restarting broker may refuse all clients at first.
 
     Raises:
         AuthenticationError: The broker refuses the credentials.
@@ -454,7 +453,6 @@ async def stay_connected(
                 raise
             loss = _connection_error(broker, error)
         _LOG.info("%s", loss)
-        on_lost(loss)
         await retrier.wait_after_failure()
 
 

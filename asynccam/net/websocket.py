@@ -84,12 +84,10 @@ class CloseInfo:
     Attributes:
         code: The close code (RFC 6455 7.4); 1006 when the socket closed without a close frame.
         reason: In words.
-        local: True when this side closed it on purpose.
     """
 
     code: int
     reason: str
-    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +297,7 @@ class WebSocket(asyncio.Protocol):
         reason = self._abort_reason or (close.reason if close else "") or (str(error) if error else "")
         code = close.code if close else 1006
         if not self.closed.done():
-            self.closed.set_result(CloseInfo(code, reason or "the socket was closed", self._closed_locally))
+            self.closed.set_result(CloseInfo(code, reason or "the socket was closed"))
 
     def _release_writers(self) -> None:
         room, self._drained = self._drained, None

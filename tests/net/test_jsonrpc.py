@@ -16,7 +16,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
+from asynccam.net.jsonrpc import JsonRpcClient, RpcError
 from asynccam.net.reconnecting import ConnectionState
 from asynccam.net.websocket import WebSocketOptions
 from asynccam.runtime.retry import Backoff
@@ -235,22 +235,6 @@ async def test_call_refuses_bad_parameters_before_sending(server: RpcServer, cli
     with pytest.raises(UsageError):
         await client.call("start_recording", {"duration": float("nan")})
     assert not server.requests
-
-
-async def test_unopened_connection_refuses_calls() -> None:
-    link = JsonRpcConnection("ws://127.0.0.1:1/ws", None, None)
-    with pytest.raises(ConnectionError, match="not sent"):
-        await link.call("ping")
-    with pytest.raises(ConnectionError, match="not sent"):
-        link.notify("ping")
-    await link.aclose()
-
-
-async def test_notify_sends_no_id(server: RpcServer, client: JsonRpcClient) -> None:
-    assert client.reconnecting.connection is not None
-    client.reconnecting.connection.notify("bye", {"why": "done"})
-    await eventually(lambda: server.requests)
-    assert server.requests == [{"jsonrpc": "2.0", "method": "bye", "params": {"why": "done"}}]
 
 
 async def test_start_twice_is_refused(client: JsonRpcClient) -> None:

@@ -432,7 +432,7 @@ class BareLink:
 
     async def aclose(self) -> None:
         if not self.closed.done():
-            self.closed.set_result(CloseInfo(1000, "", local=True))
+            self.closed.set_result(CloseInfo(1000, ""))
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -454,7 +454,7 @@ async def test_connection_lost_while_closing(turns: int) -> None:
     for _ in range(turns):
         await asyncio.sleep(0)
     if not link.closed.done():
-        link.closed.set_result(CloseInfo(1006, "it went", local=False))
+        link.closed.set_result(CloseInfo(1006, "it went"))
     await closing
     await asyncio.sleep(0)
     assert complaints == []

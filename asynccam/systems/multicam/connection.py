@@ -1,8 +1,8 @@
 """One command's connection to a MultiCam device, and a start that waits on one for its release.
 
-A connection is a bare socket for one write and one reply. It is not a stream for three reasons: a command must
-be sent in a single write (some devices read once and take that for all of it), a start must be sent inside
-the call that releases it, and files are spliced to disk past Python. See docs/protocols/multicam.md,
+A connection is a bare socket for one write and one reply. It is not a stream for three reasons: a command
+must be sent in a single write (some devices read once and take that for all of it), a start must be sent
+inside the call that releases it, and files are spliced to disk past Python. See docs/protocols/multicam.md,
 "Transport".
 
 All slow work of an armed start is done before its release: the connection is open, the command is encoded but

@@ -1,14 +1,13 @@
 """Commands of a MultiCam device and its replies in either dialect. See docs/protocols/multicam.md."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
 from asynccam.errors import AsynccamError
 from asynccam.model.features import DeviceMoment
-from asynccam.recording.verify import FileVerdict
 from asynccam.runtime.tasks import thread_errors
 from asynccam.runtime.timing import Clock
 from asynccam.systems.multicam.device.recording import OperationResult, RecordingControl, RecordingPhase
@@ -132,15 +131,23 @@ class ResponseBuilder:
         message = {"message": state.message} if state.message else {}
         return StatusResponse(**self._head(state.status), isRecording=state.recording, **message, **extra)
 
-    def stopped(
-        self, file: FileVerdict | None, message: str, first_frame: DeviceMoment | None = None
-    ) -> ProtocolMessage:
-        """Build the reply to a successful stop; without a file a scheduled start was cancelled."""
-        return self._stop_reply(DeviceStatus.RECORDING_STOPPED, file, message, self._first_frame(first_frame))
-
-    def not_stopped(self, message: str) -> ProtocolMessage:
-        """Build the reply to a failed stop."""
-        return self._stop_reply(DeviceStatus.ERROR, None, message, {})
+    def stopped(self, result: OperationResult, first_frame: DeviceMoment | None) -> ProtocolMessage:
+        """Build the reply to a stop; a successful one without a file cancelled a scheduled start."""
+        if result.status == DeviceStatus.RECORDING_STOPPED:
+            status, file = DeviceStatus.RECORDING_STOPPED, result.file
+        else:
+            status, file = DeviceStatus.ERROR, None
+        size = file.size if file else 0
+        name = file.path.name if file else None
+        extra: dict[str, Any] = self._first_frame(first_frame)
+        if self.dialect == 2:
+            return StopRecordingResponse(**self._head(status), fileName=name, fileSize=size, **extra)
+        if result.message:
+            extra["message"] = result.message
+        if file:
+            extra |= {"fileId": file.path.stem, "fileSize": size}
+        # The newest controllers read dialect 2's fileName from every stop, and fail where it is missing.
+        return StatusResponse(**self._head(status), isRecording=False, fileName=name, **extra)
 
     def refusal(self, message: str, *, recording: bool, status: str = DeviceStatus.ERROR) -> ProtocolMessage:
         """Build the reply to a command that is not executed."""
@@ -187,19 +194,6 @@ class ResponseBuilder:
 
     def _file_id(self, file: StoredRecording) -> dict[str, str]:
         return {"fileId": file.file_id} if self.dialect == 1 else {}
-
-    def _stop_reply(
-        self, status: str, file: FileVerdict | None, message: str, first_frame: Mapping[str, Any]
-    ) -> ProtocolMessage:
-        size = file.size if file else 0
-        name = file.path.name if file else None
-        if self.dialect == 2:
-            return StopRecordingResponse(**self._head(status), fileName=name, fileSize=size, **first_frame)
-        extra: dict[str, Any] = {"message": message} if message else {}
-        if file:
-            extra |= {"fileId": file.path.stem, "fileSize": size}
-        # The newest controllers read dialect 2's fileName from every stop, and fail where it is missing.
-        return StatusResponse(**self._head(status), isRecording=False, fileName=name, **extra, **first_frame)
 
     def _first_frame(self, first_frame: DeviceMoment | None) -> dict[str, Any]:
         """Return the fields of a first frame, by this device's system clock like ``timestamp``."""
@@ -265,10 +259,8 @@ class DeviceCommands:
         return self.responses.status(self._state(result.status, result.message, first_frame))
 
     def _stopped(self, result: OperationResult, command: CommandMessage) -> ProtocolMessage:
-        if result.status != DeviceStatus.RECORDING_STOPPED:
-            return self.responses.not_stopped(result.message)
-        first_frame = None if result.file is None else self._first_frame(command)
-        return self.responses.stopped(result.file, result.message, first_frame)
+        is_stopped = result.status == DeviceStatus.RECORDING_STOPPED and result.file is not None
+        return self.responses.stopped(result, self._first_frame(command) if is_stopped else None)
 
     def _running_first_frame(self, command: CommandMessage) -> DeviceMoment | None:
         return self._first_frame(command) if self._is_recording() else None

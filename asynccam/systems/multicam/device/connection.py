@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import AsynccamError, ConnectionError, RemoteProtocolError, StorageError
+from asynccam.net.framing import encode_frame
 from asynccam.net.transfer.sendfile import is_open_and_quiet, send_file, unacknowledged
 from asynccam.redaction import loggable_json
 from asynccam.runtime.timing import deadline
@@ -129,7 +130,7 @@ class DeviceConnection:
             _LOG.debug("%s: response %s", self.peer, loggable_json(document))
         if self.faults.unasked_heartbeat and not prefixed:
             await self._write(self.responses.heartbeat().to_bytes())
-        await self._write(_framed(document) if prefixed else document)
+        await self._write(encode_frame(document) if prefixed else document)
 
     async def _send_recording(self, recording: StoredRecording, *, prefixed: bool) -> None:
         async with AsyncExitStack() as stack:
@@ -138,7 +139,7 @@ class DeviceConnection:
             except StorageError as error:
                 await self._reply(self.commands.refusal(str(error)), prefixed=prefixed)
                 return
-            await self._write(_framed(self.responses.header(recording, file.size).to_bytes()))
+            await self._write(encode_frame(self.responses.header(recording, file.size).to_bytes()))
             await self._send_body(recording, file)
 
     async def _send_body(self, recording: StoredRecording, file: OpenFile) -> None:
@@ -185,7 +186,3 @@ class DeviceConnection:
         data = await self._loop.sock_recv(self.sock, _READ)
         await asyncio.sleep(0)  # sock_recv does not yield while data is there.
         return data
-
-
-def _framed(document: bytes) -> bytes:
-    return len(document).to_bytes(4, "big") + document
