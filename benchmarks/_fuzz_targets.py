@@ -41,7 +41,7 @@ from asynccam.systems.nanocam.safe_pickle import PickleReader, write_names
 from asynccam.systems.snapshot import read_imu
 from asynccam.systems.snapshot.models import parse_cameras as parse_snapshot_cameras
 from asynccam.systems.snapshot.models import parse_page, parse_result, parse_results
-from asynccam.systems.snapshot.server.config import ConfigFile
+from asynccam.systems.snapshot.server.settings import ConfigFile
 from asynccam.systems.thorvision.metadata import read_metadata
 from asynccam.systems.thorvision.models import parse_cameras, parse_hot_plug, parse_names, parse_version
 from asynccam.take.store import read_journal, replay

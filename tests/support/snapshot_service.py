@@ -9,9 +9,9 @@ from typing import Any
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.snapshot.server.backends import Backend, CameraBackend, V4l2CtlBackend
-from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService
+from asynccam.systems.snapshot.server.settings import ConfigFile
 from asynccam.systems.snapshot.server.store import SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 from tests.support.v4l2 import Devices

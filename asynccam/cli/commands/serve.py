@@ -330,8 +330,8 @@ async def snapshot(
     output: Output,
 ) -> ExitCode:
     """Run a Snapshot server: pictures of this computer's cameras, with a REST API and a web page."""
-    from asynccam.systems.snapshot.server.config import read_secret
     from asynccam.systems.snapshot.server.serve import serve
+    from asynccam.systems.snapshot.server.settings import read_secret
 
     temporary = TemporaryDirectory(prefix="asynccam-snapshot-") if config is None and test_cameras else None
     place = Path(temporary.name, "config.json") if temporary is not None else config or _DEFAULT_CONFIG

@@ -9,7 +9,6 @@ from .backends import (
     V4l2CtlBackend as V4l2CtlBackend,
     simulated_cameras as simulated_cameras,
 )
-from .config import ConfigFile as ConfigFile
 from .events import (
     CaptureDone as CaptureDone,
     CaptureFailed as CaptureFailed,
@@ -26,6 +25,7 @@ from .models import (
     CaptureState as CaptureState,
     Page as Page,
     Phase as Phase,
+    Problem as Problem,
     Reading as Reading,
     Shot as Shot,
     ShotResult as ShotResult,
@@ -35,9 +35,9 @@ from .serve import serve as serve
 from .service import SnapshotService as SnapshotService
 from .settings import (
     CameraConfig as CameraConfig,
+    ConfigFile as ConfigFile,
     ImuSettings as ImuSettings,
     Limits as Limits,
-    Problem as Problem,
     Retention as Retention,
     ServerConfig as ServerConfig,
     check_camera as check_camera,

@@ -10,7 +10,7 @@ from asynccam.errors import TimeoutError, UsageError
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server import json_position, schemas
 from asynccam.systems.snapshot.server.middleware import BODY_TIMEOUT, HEALTH, RequestError
-from asynccam.systems.snapshot.server.models import VERSION
+from asynccam.systems.snapshot.server.models import VERSION, Problem
 from asynccam.systems.snapshot.server.openapi import (
     Operation,
     ResponseSpec,
@@ -20,7 +20,7 @@ from asynccam.systems.snapshot.server.openapi import (
 )
 from asynccam.systems.snapshot.server.schemas import json_response
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import CameraConfig, Problem
+from asynccam.systems.snapshot.server.settings import CameraConfig
 from asynccam.systems.snapshot.server.sse import EventFeed
 
 _PAGE_SIZE: Final = 50

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asynccam.model.events import Event
-from asynccam.systems.snapshot.server.models import Shot
-from asynccam.systems.snapshot.server.settings import Problem
+from asynccam.systems.snapshot.server.models import Problem, Shot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

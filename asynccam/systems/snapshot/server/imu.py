@@ -20,10 +20,9 @@ from asynccam.runtime.disk import storage_errors
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, finish
-from asynccam.systems.snapshot.server.config import read_secret
 from asynccam.systems.snapshot.server.events import ImuChanged
 from asynccam.systems.snapshot.server.models import VERSION, Reading
-from asynccam.systems.snapshot.server.settings import ImuSettings
+from asynccam.systems.snapshot.server.settings import ImuSettings, read_secret
 from asynccam.wall_clock import unix_now
 
 _START_OF_IMAGE: Final = b"\xff\xd8"

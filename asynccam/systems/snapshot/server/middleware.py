@@ -31,13 +31,13 @@ from asynccam.errors import (
 )
 from asynccam.redaction import loggable
 from asynccam.runtime.tasks import TaskScope
+from asynccam.systems.snapshot.server.models import Problem
 from asynccam.systems.snapshot.server.schemas import (
     PROBLEM_JSON,
     ProblemDocument,
     field_problems,
     json_response,
 )
-from asynccam.systems.snapshot.server.settings import Problem
 from asynccam.wall_clock import unix_now
 
 MAX_BODY: Final = 64 * 1024
@@ -336,7 +336,6 @@ class AccessPolicy:
         self._key = hashlib.sha256(b"asynccam snapshot cookie\0" + (self._digest or b"")).digest()
         self._named = frozenset(host.lower().rstrip(".") for host in hosts)
         self._own = self._named | {socket.gethostname().lower()}
-        self._known: set[str] = set()
 
     @property
     def wants_token(self) -> bool:
@@ -353,7 +352,7 @@ class AccessPolicy:
         if host is None:
             # RFC 9112 3.2: HTTP/1.1 must send Host. HTTP/1.0, which no browser speaks, need not.
             host = ""
-        elif host not in self._known and not self._admit(host):
+        elif not self._is_ours(host):
             message = f"This server does not go by the name {host!r}; --allow-host adds one."
             raise RequestError(421, "unknown_host", message)
         path = request.path
@@ -373,16 +372,11 @@ class AccessPolicy:
         until = str(int(self._clock()) + COOKIE_SECONDS)
         return f"{until}.{self._sign(until)}"
 
-    def _admit(self, host: str) -> bool:
+    def _is_ours(self, host: str) -> bool:
         name = _host_name(host)
-        if name is None or not self._is_ours(name):
-            return False
-        if len(self._known) < 256:  # bounded: a flood of names must not fill the memory
-            self._known.add(host)
-        return True
-
-    def _is_ours(self, name: str) -> bool:
-        return name in self._own or "." not in name or name.endswith(_PRIVATE_SUFFIXES) or _is_address(name)
+        return name is not None and (
+            name in self._own or "." not in name or name.endswith(_PRIVATE_SUFFIXES) or _is_address(name)
+        )
 
     def _same_origin(self, request: web.BaseRequest, host: str) -> bool:
         headers = request.headers

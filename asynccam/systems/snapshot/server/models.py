@@ -1,4 +1,4 @@
-"""Plain values of the Snapshot server: pictures, pages of pictures, IMU readings, state of a camera."""
+"""Plain values of the Snapshot server: pictures, pages of pictures, IMU readings, camera states, problems."""
 
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -127,3 +127,27 @@ class CaptureState:
     last: str | None = None
     last_taken_at: float | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a configuration that cannot be used.
+
+    Attributes:
+        message: Describes the problem.
+        field: ``cameras[1].width`` for example; ``""`` for the document as a whole.
+        line: From 1, or None if the value is not from a file.
+        column: From 1, or None.
+        camera: Name of the camera entry it belongs to, or None.
+    """
+
+    message: str
+    field: str = ""
+    line: int | None = None
+    column: int | None = None
+    camera: str | None = None
+
+    def __str__(self) -> str:
+        """Return position, field and message in one line."""
+        place = "" if self.line is None else f"line {self.line}, column {self.column}: "
+        return place + (f"{self.field}: " if self.field else "") + self.message

@@ -14,9 +14,10 @@ from aiohttp import hdrs, web
 from asynccam.errors import AsynccamError, NotFoundError, TimeoutError
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.middleware import BODY_TIMEOUT, COOKIE, COOKIE_SECONDS, AccessPolicy
+from asynccam.systems.snapshot.server.models import Problem
 from asynccam.systems.snapshot.server.schemas import SettingsDocument
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import CHANGEABLE, Problem
+from asynccam.systems.snapshot.server.settings import CHANGEABLE
 
 _PACKAGE: Final = "asynccam.systems.snapshot.server"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

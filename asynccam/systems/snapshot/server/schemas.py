@@ -8,13 +8,12 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from asynccam.errors import NotFoundError
-from asynccam.systems.snapshot.server.models import VERSION, CaptureState, ShotResult
+from asynccam.systems.snapshot.server.models import VERSION, CaptureState, Problem, ShotResult
 from asynccam.systems.snapshot.server.service import SnapshotService
 from asynccam.systems.snapshot.server.settings import (
     CameraConfig,
     ImuConnection,
     Limits,
-    Problem,
     Retention,
     ServerConfig,
 )

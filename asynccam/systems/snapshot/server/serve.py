@@ -16,10 +16,9 @@ from asynccam.systems.snapshot.server.backends import (
     V4l2CtlBackend,
     simulated_cameras,
 )
-from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.imu import ImuFeed
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import Allowed
+from asynccam.systems.snapshot.server.settings import Allowed, ConfigFile
 from asynccam.systems.snapshot.server.store import SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 

@@ -28,10 +28,9 @@ from asynccam.systems.snapshot.server.backends import (
     Exposure,
     check_picture,
 )
-from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.imu import ImuFeed, write_reading
 from asynccam.systems.snapshot.server.models import CaptureState, Phase, Reading, Shot, ShotResult
-from asynccam.systems.snapshot.server.settings import CameraConfig
+from asynccam.systems.snapshot.server.settings import CameraConfig, ConfigFile
 from asynccam.systems.snapshot.server.store import PREFIXES, SnapshotStore
 from asynccam.systems.snapshot.server.systemd import Services
 

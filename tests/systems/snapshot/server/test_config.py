@@ -11,9 +11,8 @@ import pytest_asyncio
 
 from asynccam.errors import NotFoundError, StateError, StorageError, UsageError
 from asynccam.runtime.event_hub import EventHub
-from asynccam.systems.snapshot.server.config import ConfigFile
 from asynccam.systems.snapshot.server.events import ConfigChanged
-from asynccam.systems.snapshot.server.settings import CameraConfig
+from asynccam.systems.snapshot.server.settings import CameraConfig, ConfigFile
 from tests.support.cancelling import cancelled_at
 from tests.support.waiting import eventually
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
 from asynccam.systems.snapshot.server import json_position
-from asynccam.systems.snapshot.server.config import ConfigFile
+from asynccam.systems.snapshot.server.settings import ConfigFile
 from tests.support.waiting import eventually
 
 FRONT = {"name": "front", "device_path": "/dev/video0"}
