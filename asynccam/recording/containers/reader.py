@@ -4,14 +4,20 @@ import os
 import re
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from asynccam.model.safe_files import open_file
 
 _WINDOW: Final = 16 * 1024
 _BLOCK: Final = 1 << 20
+_CLOSE_TIMEOUT: Final = 5.0
+"""Seconds to wait for a thread whose disk does not answer; the thread closes the file itself later."""
+
+T = TypeVar("T")
 _OVERLAP: Final = 16  # bytes of a block that are searched again, as a unit's head may lie across its end
 
 
@@ -198,3 +204,34 @@ class UnitWalk(ABC):
         if self.zeros is not None:
             return f"holds nothing but zeros from byte {self.zeros} on"
         return ""
+
+
+class SteppedReader(Generic[T]):
+    """Runs a generator that reads a file, so many items at a step, each step in some thread.
+
+    Attributes:
+        abort: Set to end a step; the generator's `FileView` has it.
+    """
+
+    def __init__(self, read: Callable[[threading.Event], Generator[T, None, None]], batch: int) -> None:
+        self.abort = threading.Event()
+        self._items = read(self.abort)
+        self._batch = batch
+        self._lock = threading.Lock()
+
+    def step(self) -> list[T]:
+        """Return the next items; an empty list at the end."""
+        try:
+            with self._lock:
+                return list(islice(self._items, self._batch))
+        finally:
+            if self.abort.is_set():  # the caller has given up, and so may `close`
+                self.close()
+
+    def close(self) -> None:
+        """Close the file once no step is reading it."""
+        if self._lock.acquire(timeout=_CLOSE_TIMEOUT):
+            try:
+                self._items.close()
+            finally:
+                self._lock.release()

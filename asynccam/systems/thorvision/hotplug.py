@@ -157,6 +157,7 @@ class HotPlugWatcher:
         """Fetch all cameras, then handle the messages that arrived meanwhile."""
         lost = None if gap is None else WALL_CLOCK.elapsed() - gap
         cameras = await self._api.cameras()
+        # The held messages may repeat what the list has already; `KnownCameras` makes no event of that.
         now, elapsed = WALL_CLOCK.pair()
         if lost is None:
             self._emit(self.known.replace(cameras))

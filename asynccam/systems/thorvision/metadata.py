@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from asynccam.errors import NotFoundError, StorageError, UsageError
 from asynccam.model.info import FrameTime
 from asynccam.recording.containers.matroska import BlockReader, BlockRun, is_matroska
-from asynccam.recording.containers.reader import AbortedError, FileView
+from asynccam.recording.containers.reader import AbortedError, FileView, SteppedReader
+from asynccam.runtime.tasks import finish
 
 FRAME: Final = np.dtype(
     [
@@ -209,31 +211,13 @@ async def iter_metadata(path: Path, *, rows: int = 8192) -> AsyncGenerator[Metad
     """
     if rows < 1:
         raise UsageError(f"rows must be at least 1, not {rows}")
-    reader = _MetadataReader(Path(path), rows)
+    reader = SteppedReader(partial(_parts, Path(path), rows), 1)
     try:
-        while (part := await asyncio.to_thread(reader.step)) is not None:
-            yield part
+        while parts := await asyncio.to_thread(reader.step):
+            yield parts[0]
     finally:
         reader.abort.set()
-        await asyncio.to_thread(reader.close)
-
-
-class _MetadataReader:
-    """Reads a file part by part, each part in any thread."""
-
-    def __init__(self, path: Path, rows: int) -> None:
-        self.abort = threading.Event()
-        self._parts = _parts(path, rows, self.abort)
-        self._lock = threading.Lock()
-
-    def step(self) -> Metadata | None:
-        with self._lock:
-            return next(self._parts, None)
-
-    def close(self) -> None:
-        """Close the file, once a step that was cancelled has ended."""
-        with self._lock:
-            self._parts.close()
+        await finish(asyncio.to_thread(reader.close))
 
 
 def _parts(path: Path, rows: int, abort: threading.Event) -> Generator[Metadata, None, None]:
@@ -312,10 +296,12 @@ def _part(runs: list[BlockRun], track: int, path: Path, flaw: str = "") -> Metad
     blocks = np.frombuffer(data, _BLOCK_TYPE)
     clusters = np.array([-(1 << 62) if run.time is None else min(run.time, 1 << 62) for run in runs], "i8")
     pts = np.repeat(clusters, [len(run.heads) for run in runs]) + blocks["time"]
+    # A block begins with its track as a variable-length number, of one byte: 0x80 | track (RFC 9559, 10.1).
     # Other demuxers give these no time either: outside a timed cluster, or before zero.
     chosen = (blocks["track"] == 0x80 | track) & (pts >= 0)
     if np.any(blocks["flags"][chosen] & _LACED):
         raise UsageError(f"{path} has several frames in one block, as no recorder of ThorVision streams does")
+    # Right behind FF D8 an application segment (FFE0 to FFEF) or a comment (FFFE), long enough for a record.
     marker = blocks["marker"]
     marked = ((marker >= 0xFFE0) & (marker <= 0xFFEF)) | (marker == 0xFFFE)
     valid = chosen & marked & (blocks["start"] == 0xFFD8) & (blocks["length"] >= 2 + _RECORD_TYPE.itemsize)

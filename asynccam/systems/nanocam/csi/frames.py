@@ -90,6 +90,7 @@ class GdpFrameReader:
     def _begin(self, header: bytes) -> _Packet:
         if header[:2] != b"\x01\x00":
             raise RecordingError(f"frames come in another protocol: {header[:8].hex(' ')}")
+        # GDP 1.0: two bytes of version, flags, padding, then type and length of the payload, big-endian.
         kind, length = int.from_bytes(header[4:6]), int.from_bytes(header[6:10])
         if kind == _BUFFER:
             if self._size is None:
