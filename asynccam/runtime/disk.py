@@ -17,6 +17,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
+_MAX_SECRET: Final = 64 * 1024
+"""Bytes; a larger file holds something other than a secret."""
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF}
 
 
@@ -140,24 +142,6 @@ def rename_new(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def sync_directory(path: Path) -> None:
-    """Sync a directory, so that a rename survives a power cut, where the system supports it."""
-    if os.name == "nt":
-        return
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    except OSError as error:  # some network file systems sync files only
-        if error.errno not in _UNSUPPORTED:
-            raise
-    finally:
-        os.close(fd)
-
-
-_MAX_BYTES: Final = 64 * 1024
-"""A larger file holds something else."""
-
-
 def read_secret_file(path: Path, *, only_line: bool = False) -> str:
     """Return the secret in a file, its first line that is not blank, without white space around it; blocking.
 
@@ -169,7 +153,7 @@ def read_secret_file(path: Path, *, only_line: bool = False) -> str:
         UsageError: The file holds no secret: it is empty, larger than 64 KiB or not text.
     """
     with storage_errors("read the secret in", path), path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
+        data = file.read(_MAX_SECRET + 1)
     try:
         text = data.decode().strip()
     except UnicodeDecodeError:
@@ -177,6 +161,6 @@ def read_secret_file(path: Path, *, only_line: bool = False) -> str:
     if only_line and not text.isprintable():
         raise UsageError(f"{path} holds no secret: it must be one line of text")
     secret = text.partition("\n")[0].rstrip()
-    if not secret or len(data) > _MAX_BYTES or any(ord(c) < 32 and c != "\t" for c in secret):
+    if not secret or len(data) > _MAX_SECRET or any(ord(c) < 32 and c != "\t" for c in secret):
         raise UsageError(f"{path} holds no secret: its first line must be the secret, as text")
     return secret

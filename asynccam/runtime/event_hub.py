@@ -107,7 +107,17 @@ class EventListener:
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Stop listening; harmless when called twice."""
+        """Stop listening; harmless when called twice.
+
+        Queued events of a callback are discarded; those of a stream can still be read.
+        """
+        if self.active:
+            self.active = False
+            self._release()
+            self._hub.remove(self)
+            self._cancelled()
+
+    def _cancelled(self) -> None:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -187,14 +197,9 @@ class Subscription(EventListener):
             self._idle.clear()
             await self._idle.wait()
 
-    def cancel(self) -> None:
-        """Stop listening; queued events are discarded. Harmless when called twice."""
-        if self.active:
-            self.active = False
-            self._queue.clear()
-            self._release()
-            self._idle.set()
-            self._hub.remove(self)
+    def _cancelled(self) -> None:
+        self._queue.clear()
+        self._idle.set()
 
     def offer(self, event: Event) -> None:
         """Queue an event, and schedule the callback."""
@@ -277,13 +282,8 @@ class EventStream(EventListener, AsyncIterator[E], Generic[E]):
         self._replays = 0
         self._waiter: asyncio.Future[None] | None = None
 
-    def cancel(self) -> None:
-        """Stop listening; what is queued can still be read. Harmless when called twice."""
-        if self.active:
-            self.active = False
-            self._release()
-            self._hub.remove(self)
-            self._wake()
+    def _cancelled(self) -> None:
+        self._wake()
 
     def offer(self, event: Event) -> None:
         """Queue an event, and wake the reader."""

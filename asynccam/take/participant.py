@@ -619,14 +619,21 @@ def _with_grace(timeout: float) -> float:
 class SnapshotRecorder:
     """`Record` feature for a camera that has only `Snapshot`: a start takes one picture, a stop names it.
 
+    It is its own armed start, since it is armed once.
+
     Attributes:
         verdict: Result of checking the picture while it was downloaded, or None.
     """
 
     def __init__(self, camera: Camera) -> None:
-        self._camera = camera
-        self._picture: LocalFile | None = None
         self.verdict: VerdictRecord | None = None
+        self._camera = camera
+        self._directory = Path()
+        # `accepted` raises the error of a picture that fails, so the scope does not report it.
+        self._scope = TaskScope("picture", on_failure=lambda name, error: None)
+        self._commanded_at = 0.0
+        self._capturing: asyncio.Task[float] | None = None
+        self._picture: LocalFile | None = None
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
         """Check that the camera is available and reports no error."""
@@ -635,43 +642,8 @@ class SnapshotRecorder:
             raise ConnectionError(f"{self._camera.id} is unavailable: {status.detail}")
         if status.state is CameraState.ERROR:
             raise DeviceError(f"{self._camera.id} reports an error: {status.detail}", status=status.detail)
-        return _ArmedPicture(self, plan.directory)
-
-    async def stop(self, *, timeout: float = 60.0) -> StopReport:
-        """Return the picture; `RecordingError` if none was taken."""
-        now = unix_now()
-        if self._picture is None:
-            raise RecordingError(f"{self._camera.id} has taken no picture")
-        picture = self._picture
-        file = MediaFile(picture.source or picture.path.name, picture.size, path=picture.path)
-        return StopReport(now, now, _PICTURE_TAKEN, (file,))
-
-    async def capture(self, directory: Path) -> None:
-        """Take and download the picture; a damaged one is kept, as a damaged video is."""
-        camera = self._camera.feature(Snapshot)
-        try:
-            self._picture = await camera.snapshot(directory)
-        except DamagedFileError as error:
-            if error.part is None:
-                raise
-            path = await on_disk(_rename_part, error.part)
-            self._picture = LocalFile(path, error.received)
-            self.verdict = VerdictRecord(verdict=error.verdict, frames=0, detail=str(error))
-            return
-        if isinstance(camera, ChecksPictures):
-            self.verdict = VerdictRecord(verdict="complete", frames=1)
-
-
-class _ArmedPicture:
-    """`ArmedStart` of a `SnapshotRecorder`."""
-
-    def __init__(self, snapshot: SnapshotRecorder, directory: Path) -> None:
-        self._snapshot = snapshot
-        self._directory = directory
-        # `accepted` raises the error of a picture that fails, so the scope does not report it.
-        self._scope = TaskScope("picture", on_failure=lambda name, error: None)
-        self._commanded_at = 0.0
-        self._capturing: asyncio.Task[float] | None = None
+        self._directory = plan.directory
+        return self
 
     def release(self, at: float | None) -> None:
         """Request the picture without waiting."""
@@ -698,8 +670,28 @@ class _ArmedPicture:
         """Give up a picture that has not arrived."""
         await self._scope.aclose()
 
+    async def stop(self, *, timeout: float = 60.0) -> StopReport:
+        """Return the picture; `RecordingError` if none was taken."""
+        now = unix_now()
+        if self._picture is None:
+            raise RecordingError(f"{self._camera.id} has taken no picture")
+        picture = self._picture
+        file = MediaFile(picture.source or picture.path.name, picture.size, path=picture.path)
+        return StopReport(now, now, _PICTURE_TAKEN, (file,))
+
     async def _capture(self) -> float:
-        await self._snapshot.capture(self._directory)
+        """Take and download the picture, and return when it arrived; a damaged one is kept, as a video is."""
+        camera = self._camera.feature(Snapshot)
+        try:
+            self._picture = await camera.snapshot(self._directory)
+            if isinstance(camera, ChecksPictures):
+                self.verdict = VerdictRecord(verdict="complete", frames=1)
+        except DamagedFileError as error:
+            if error.part is None:
+                raise
+            path = await on_disk(_rename_part, error.part)
+            self._picture = LocalFile(path, error.received)
+            self.verdict = VerdictRecord(verdict=error.verdict, frames=0, detail=str(error))
         return unix_now()
 
 

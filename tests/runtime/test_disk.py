@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import InsufficientSpaceError, StorageError
-from asynccam.model.safe_files import Root
+from asynccam.model.safe_files import Folder, Root
 from asynccam.runtime.disk import (
     atomic_write,
     on_disk,
@@ -17,7 +17,6 @@ from asynccam.runtime.disk import (
     rename_new,
     reserve_space,
     storage_errors,
-    sync_directory,
 )
 from tests.support.waiting import eventually_awaited
 
@@ -93,10 +92,11 @@ def test_rename_new_failure_leaves_no_empty_target(tmp_path: Path, links: None) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sync_directory_or_its_error(tmp_path: Path) -> None:
-    sync_directory(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        sync_directory(tmp_path / "missing")
+def test_folder_sync_or_its_error(tmp_path: Path) -> None:
+    with Folder(tmp_path) as folder:
+        folder.sync()
+    with pytest.raises(FileNotFoundError), Folder(tmp_path / "missing") as folder:
+        folder.sync()
 
 
 async def test_storage_errors_translates_system_errors(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ from typing import Final, Literal
 from PIL import Image, ImageOps
 
 from asynccam.errors import DeviceError, NotFoundError, StorageError, UsageError
+from asynccam.model.safe_files import Folder
 from asynccam.recording.containers.jpeg import find_picture
-from asynccam.runtime.disk import on_disk, rename_new, storage_errors, sync_directory
+from asynccam.runtime.disk import on_disk, rename_new, storage_errors
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, slept
@@ -727,7 +728,8 @@ def _publish(part: Path, directory: Path, names: Iterable[str], taken_at: float)
         for name in names:
             with suppress(FileExistsError):
                 rename_new(part, directory / name)
-                sync_directory(directory)
+                with Folder(directory) as folder:
+                    folder.sync()
                 # Read back: some file systems round it, FAT to two seconds.
                 return name, size, (directory / name).stat().st_mtime_ns
     raise StorageError(f"no file name is free for a picture in {directory}")
