@@ -64,7 +64,7 @@ def test_no_name_shadows_a_builtin_without_being_one(one: type[Exception]) -> No
     assert shadowed is None or issubclass(one, shadowed)
 
 
-def test_the_two_builtin_names_are_builtin_errors() -> None:
+def test_builtin_names_are_builtin_errors() -> None:
     assert issubclass(errors.ConnectionError, builtins.ConnectionError)
     assert issubclass(errors.TimeoutError, builtins.TimeoutError)
     assert issubclass(errors.TargetExistsError, FileExistsError)
@@ -94,7 +94,7 @@ def test_error_details_are_kept() -> None:
     assert RecordingError("died", output="tail").output == "tail"
 
 
-def test_an_error_with_an_errno_for_base_is_caught_as_one() -> None:
+def test_storage_error_is_caught_as_an_os_error() -> None:
     with pytest.raises(OSError, match="there"):
         raise TargetExistsError("there already")
 
@@ -108,7 +108,7 @@ def test_an_error_with_an_errno_for_base_is_caught_as_one() -> None:
         (errors.PermissionDeniedError, False, False, True),
     ],
 )
-def test_the_class_answers_the_three_questions(
+def test_error_class_answers_the_three_questions(
     one: type[Exception], ours: bool, again: bool, credentials: bool
 ) -> None:
     answers = [issubclass(one, kind) for kind in (UsageError, RetryableError, AuthenticationError)]

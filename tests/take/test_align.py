@@ -79,7 +79,7 @@ def test_local_files_with_a_senders_stamps_drift() -> None:
     assert [one.cut_bound for one in found.cameras] == pytest.approx([0.01 + 0.1, 0.01 + 0.3 + 0.1])
 
 
-def test_a_segmented_recording_goes_on_where_each_segment_ended() -> None:
+def test_align_segmented_recording_is_continuous() -> None:
     parts = [video(f"a/v-0{n}.mkv", 2.0) for n in range(4)]
     found = align_take(take(camera("a", *parts, **seen(0.0)), camera("b", video("b.mp4", 3.0), **seen(4.5))))
     a = found.cameras[0]
@@ -144,7 +144,7 @@ def test_unreported_first_frames_lie_within_their_bounds() -> None:
     assert found.window.bound == pytest.approx(0.1 + 0.2 + 2 * 0.1 + 2 * 500e-6 * 5.0, abs=0.002)
 
 
-def test_a_manifest_of_an_older_version_is_aligned_too() -> None:
+def test_align_manifest_of_an_older_version() -> None:
     old = {"first_frame_at": moment(0.5), "first_frame_bound": 0.01}
     assert align_take(take(camera("a", video("a.mp4", 1.0), **old))).cameras[0].source == "seen"
 
@@ -168,7 +168,7 @@ def test_camera_that_cannot_be_aligned_has_a_problem() -> None:
     assert (good.problem, round(found.window.seconds, 6)) == ("", 3.0)
 
 
-def test_a_still_picture_has_nothing_to_be_cut_and_is_no_problem() -> None:
+def test_align_still_picture_is_not_a_problem() -> None:
     lost = video("s/2.jpg", None, state="failed")
     found = align_take(
         take(
@@ -195,7 +195,7 @@ def test_cameras_that_never_recorded_together_have_no_window() -> None:
     assert align_take(take()).window is None
 
 
-async def test_an_alignment_is_kept_beside_the_manifest(tmp_path: Path) -> None:
+async def test_alignment_saved_beside_the_manifest(tmp_path: Path) -> None:
     found = align_take(take(camera("a", video("a.mp4", 1.0), **seen(0.0))))
     assert await found.save(tmp_path) == tmp_path / "align.json"
     assert await Alignment.load(tmp_path) == found
@@ -219,7 +219,7 @@ async def real_take(directory: Path) -> Path:
     return directory
 
 
-async def test_the_command_makes_sheet_preview_and_cuts(tmp_path: Path) -> None:
+async def test_align_command_makes_sheet_preview_and_cuts(tmp_path: Path) -> None:
     directory = await real_take(tmp_path)
     ended = await asynccam(
         *("align", directory, "--sheet", tmp_path / "s.jpg", "--at", 0.45, "--preview", tmp_path / "p.mp4"),
@@ -240,7 +240,7 @@ async def test_the_command_makes_sheet_preview_and_cuts(tmp_path: Path) -> None:
     assert "exists" in again.err
 
 
-async def test_the_command_shows_a_person_what_it_found_and_refuses_the_rest(tmp_path: Path) -> None:
+async def test_align_command_output_and_refusals(tmp_path: Path) -> None:
     directory = await real_take(tmp_path)
     ended = await asynccam("align", directory)
     assert ended.code == 8

@@ -32,7 +32,7 @@ async def test_pictures_of_all_systems_are_within_the_bound(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("scale", [1, 4])
-def test_a_time_is_read_back_from_a_picture(scale: int) -> None:
+def test_time_code_read_back_from_a_picture(scale: int) -> None:
     text = "CAM 1 13:20:05.071"
     width, height = text_size(len(text), scale)
     line, margin = draw(text, scale), 2 * scale

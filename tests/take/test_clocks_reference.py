@@ -112,7 +112,7 @@ async def run_beside(
 
 @pytest.mark.parametrize("duration", [0.4, 2.6])
 @pytest.mark.parametrize("ahead", AHEAD)
-async def test_a_server_and_devices_whose_clocks_are_off_from_ours(
+async def test_reference_server_and_devices_off_from_this_computer(
     tmp_path: Path, ahead: float, duration: float
 ) -> None:
     kind = Device(offset=ahead, corrected=ahead)
@@ -146,7 +146,7 @@ async def test_a_server_and_devices_whose_clocks_are_off_from_ours(
 
 
 @pytest.mark.parametrize("ahead", [0.0, *AHEAD])
-async def test_the_moment_of_a_scheduled_start_is_told_by_both_clocks(tmp_path: Path, ahead: float) -> None:
+async def test_reference_scheduled_start_by_both_clocks(tmp_path: Path, ahead: float) -> None:
     async def query() -> ClockOffset:
         return ClockOffset(ahead, 0.001, 0.002, 8, unix_now())
 
@@ -247,7 +247,7 @@ async def test_files_of_an_unmeasured_device_are_found_by_server_time(tmp_path: 
 
 
 @pytest.mark.timeout(120)
-async def test_the_servers_clock_is_a_line_in_the_manifest(tmp_path: Path) -> None:
+async def test_reference_clock_is_a_line_in_the_manifest(tmp_path: Path) -> None:
     servers = [
         Peer(offset=2.0),
         Peer(offset=-3600.0, drift=1e-4),
@@ -354,7 +354,7 @@ async def a_take_with_bad_answers(directory: Path, kind: str) -> None:
     assert told == (["RemoteProtocolError"] if found.rejected else []), kind
 
 
-async def test_a_server_that_dies_in_mid_take_has_said_what_it_said(tmp_path: Path) -> None:
+async def test_reference_server_dies_during_a_take(tmp_path: Path) -> None:
     async with served(GOOD) as (server, reference):
         camera = ScriptedCamera("one", scheduled=True, clock=2.0)
         async with Take([camera], tmp_path, limits=OFTEN, time_server=reference) as take:
@@ -373,7 +373,7 @@ async def test_a_server_that_dies_in_mid_take_has_said_what_it_said(tmp_path: Pa
     assert found.rejected == []
 
 
-async def test_a_server_that_answers_only_later_does_not_move_t0(tmp_path: Path) -> None:
+async def test_reference_late_answer_does_not_move_t0(tmp_path: Path) -> None:
     limits = replace(OFTEN, clock_timeout=0.2)
     async with (
         served(*[ntp.silence] * 3, GOOD) as (_server, reference),
@@ -389,7 +389,7 @@ async def test_a_server_that_answers_only_later_does_not_move_t0(tmp_path: Path)
     assert manifest.start.t0 == manifest.start.t0_local
 
 
-async def test_a_server_is_asked_while_a_take_stays_armed(tmp_path: Path) -> None:
+async def test_reference_measured_while_a_take_is_armed(tmp_path: Path) -> None:
     """It drifts: T0 is by what it said last, not by what it said before the wait."""
     began = time.monotonic()
 
@@ -415,7 +415,7 @@ async def test_a_server_is_asked_while_a_take_stays_armed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("seconds", STEPS)
-async def test_a_servers_scale_is_not_moved_by_setting_this_computers_clock(
+async def test_reference_scale_ignores_steps_of_this_computer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     clock = SetClock(monkeypatch)
@@ -439,7 +439,7 @@ async def test_a_servers_scale_is_not_moved_by_setting_this_computers_clock(
     assert [step.seconds for step in manifest.clock_steps] == [pytest.approx(seconds, abs=0.05)]
 
 
-async def test_the_line_is_in_the_journal_for_a_process_that_dies(tmp_path: Path) -> None:
+async def test_reference_line_is_in_the_journal(tmp_path: Path) -> None:
     async with (
         served(ntp.says(2.0, time.time)) as (_, reference),
         Take([ScriptedCamera("one")], tmp_path, limits=OFTEN, time_server=reference) as take,
@@ -457,7 +457,7 @@ async def test_the_line_is_in_the_journal_for_a_process_that_dies(tmp_path: Path
         await take.stop()
 
 
-async def test_a_scale_is_converted_both_ways_by_all_that_was_measured() -> None:
+async def test_reference_converts_both_ways_by_all_measurements() -> None:
     begin = 1_800_000_000.0
     measured = [ClockOffset(3600 + 4e-4 * t, 0.001, 0.002, 8, begin + t) for t in (0.0, 600.0, 1200.0)]
     answers = iter([*measured, replace(measured[0], offset=-7.0, measured_at=begin + 1300)])
@@ -484,7 +484,7 @@ async def test_a_scale_is_converted_both_ways_by_all_that_was_measured() -> None
 
 
 @pytest.mark.parametrize("offset", [float("nan"), float("inf")])
-async def test_a_query_that_gives_no_number_is_an_error(offset: float) -> None:
+async def test_reference_query_without_a_number_is_an_error(offset: float) -> None:
     async def query() -> ClockOffset:
         return ClockOffset(offset, 0.001, 0.002, 8, unix_now())
 

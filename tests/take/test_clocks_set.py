@@ -76,9 +76,7 @@ async def take_with_a_step(
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("seconds", STEPS)
-async def test_a_take_goes_on_as_if_the_clock_had_not_been_set(
-    tmp_path: Path, clock: SetClock, stage: str, seconds: float
-) -> None:
+async def test_take_ignores_clock_steps(tmp_path: Path, clock: SetClock, stage: str, seconds: float) -> None:
     before = clock.true_time() + (seconds if stage == "new" else 0.0)
     manifest, events, cameras = await take_with_a_step(tmp_path, clock, stage, seconds)
     after = clock.true_time() + (seconds if stage == "new" else 0.0)
@@ -110,7 +108,7 @@ async def test_clock_steps_in_a_manifest_are_limited(
         assert len(take.manifest.clock_steps) == 50
 
 
-async def test_a_take_that_ends_early_lets_the_clock_go(tmp_path: Path) -> None:
+async def test_take_that_ends_early_unpins_the_clock(tmp_path: Path) -> None:
     async with Take([ScriptedCamera("one")], tmp_path) as take:
         await take.arm()
         assert WALL_CLOCK.is_pinned
@@ -167,7 +165,7 @@ def armed_for(left: float) -> ScriptedCamera:
 
 @pytest.mark.parametrize("same_boot", [True, False])
 @pytest.mark.parametrize("seconds", [0.0, *STEPS])
-async def test_a_start_that_is_ahead_is_called_off_whatever_the_clock_says(
+async def test_resume_cancels_a_start_ahead_after_a_clock_step(
     tmp_path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch, seconds: float, same_boot: bool
 ) -> None:
     dead, left = await dead_before_t0(tmp_path, 1.5)
@@ -192,9 +190,7 @@ async def test_a_start_that_is_ahead_is_called_off_whatever_the_clock_says(
 
 
 @pytest.mark.parametrize("seconds", [7200.0, -7200.0])
-async def test_the_clock_is_set_while_a_take_is_resumed(
-    tmp_path: Path, clock: SetClock, seconds: float
-) -> None:
+async def test_resume_while_the_clock_is_set(tmp_path: Path, clock: SetClock, seconds: float) -> None:
     dead, left = await dead_before_t0(tmp_path, 1.0)
     camera = armed_for(left)
 

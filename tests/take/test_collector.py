@@ -34,7 +34,7 @@ async def found(path: Path) -> Found:
 
 
 @pytest.mark.parametrize("verify", [None, found])
-async def test_a_file_of_a_stop_that_timed_out_is_in_the_manifest(tmp_path: Path, verify: object) -> None:
+async def test_collect_file_of_a_stop_that_timed_out(tmp_path: Path, verify: object) -> None:
     camera = ScriptedCamera("silent", script={"stop": in_turn(hang)}, local=True)
     looks = found if verify else None
     take = Take([camera], tmp_path, limits=HASTY, verify=looks)

@@ -141,7 +141,7 @@ async def test_sheet_counts_from_the_first_frame_after_a_pause(tmp_path: Path) -
     assert all(abs(one[0] - other[0]) <= 3 for one, other in zip(*cuts, strict=True))
 
 
-async def test_an_alignment_without_files_has_no_frames_and_the_same_cuts(tmp_path: Path) -> None:
+async def test_align_without_files_has_same_cuts_and_no_frames(tmp_path: Path) -> None:
     directory = await variable_take(tmp_path)
     manifest = take().from_bytes((directory / "manifest.json").read_bytes())
     (directory / "b.mkv").unlink()
@@ -162,7 +162,7 @@ async def test_an_alignment_without_files_has_no_frames_and_the_same_cuts(tmp_pa
 # -- the arithmetic ---------------------------------------------------------------------------------
 
 
-async def test_the_nearest_frame_and_where_there_is_none(tmp_path: Path) -> None:
+async def test_frame_times_at_nearest_or_none(tmp_path: Path) -> None:
     frames = await frames_of(tmp_path, {"v.mkv": [5.0, 5.1, 5.2, 9.2, 9.3]}, **seen(1.0))
     assert instants(frames) == [1.0, 1.1, 1.2, 5.2, 5.3]
     wanted = {0.9: None, 1.0: 0, 1.04: 0, 1.05: 0, 1.06: 1, 3.1: 2, 3.3: 3, 5.3: 4, 5.39: 4, 5.41: None}
@@ -176,7 +176,7 @@ async def test_the_nearest_frame_and_where_there_is_none(tmp_path: Path) -> None
         frames.files[0].frame(5)
 
 
-async def test_a_bound_grows_with_drift_and_with_the_step_of_the_times(tmp_path: Path) -> None:
+async def test_frame_bound_grows_with_drift_and_resolution(tmp_path: Path) -> None:
     files = {"v.mp4": [0.0, 0.04, 600.0, 600.04]}
     device = await frames_of(tmp_path, files, resolution=0.001)
     first, *_, last = device
@@ -200,7 +200,7 @@ async def test_a_bound_grows_with_drift_and_with_the_step_of_the_times(tmp_path:
     assert [frame.bound for frame in told][-1] == pytest.approx(0.01 + 600.04e-5)
 
 
-async def test_a_first_frame_that_waited_does_not_make_all_others_late(tmp_path: Path) -> None:
+async def test_frame_times_first_frame_that_waited(tmp_path: Path) -> None:
     (tmp_path / "v.mkv").touch()
     record = CameraRecord.model_validate(camera("a", video("v.mkv", None, source="local"), **seen(1.0)))
     made = given({"v.mkv": [0.0, 0.1, 0.2, 0.3]})
@@ -227,7 +227,7 @@ async def test_segments_follow_each_other_and_go_on_where_their_times_do(tmp_pat
     assert (edge.file, edge.index) == ("v-1.mkv", 0)
 
 
-async def test_a_file_behind_a_restart_begins_where_the_gap_ended(tmp_path: Path) -> None:
+async def test_frame_times_file_after_a_restart(tmp_path: Path) -> None:
     ramp = [n / 10 for n in range(10)]
     gap = {"began_at": moment(1.0), "ended_at": moment(5.0), "restarted": True}
     files = {"v-0.mkv": ramp, "v-1.mkv": ramp, "v-2.mkv": ramp}
@@ -282,7 +282,7 @@ async def test_unreadable_file_has_a_problem_and_costs_no_other_camera(tmp_path:
         align_take(manifest, times).at(0, times)
 
 
-async def test_the_end_of_a_window_is_behind_its_last_frame(tmp_path: Path) -> None:
+async def test_window_end_is_after_its_last_frame(tmp_path: Path) -> None:
     files = {"a.mkv": [n / 10 for n in range(30)], "b.mkv": [n / 25 for n in range(50)]}
     cameras = []
     for name in files:

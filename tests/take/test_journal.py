@@ -53,7 +53,7 @@ async def test_journal_lock_excludes_a_second_holder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_journal_cut_anywhere_gives_its_whole_lines_and_takes_new_ones(tmp_path: Path) -> None:
+async def test_journal_cut_anywhere_keeps_complete_lines(tmp_path: Path) -> None:
     lines = [json.dumps({"at": 1.0 + n, "event": "camera", "number": n}).encode() for n in range(3)]
     data = b"\n".join(lines) + b"\n"
     for cut in range(len(data) + 1):
@@ -76,7 +76,7 @@ async def test_a_journal_cut_anywhere_gives_its_whole_lines_and_takes_new_ones(t
         *[b'{"at": %s, "event": "e"}' % word for word in (b"NaN", b"Infinity", b"true")],
     ],
 )
-def test_a_line_that_is_none_is_passed_over(line: bytes) -> None:
+def test_journal_ignores_invalid_lines(line: bytes) -> None:
     assert len(read_journal(line + b'\n{"at": 1, "event": "e"}\n')) == 1
 
 
@@ -123,7 +123,7 @@ def test_commanded_cameras_may_record_until_they_report_otherwise() -> None:
         replay(None, entries[1:], "there")
 
 
-def test_a_take_that_ended_is_settled_unless_files_are_missing() -> None:
+def test_replay_ended_take_is_settled_unless_files_are_missing() -> None:
     ended = manifest(Outcome.INCOMPLETE)
     ended.cameras[0].commanded_at = NOW
     assert replay(ended, (), "t").is_settled
@@ -197,7 +197,7 @@ async def test_frame_drift_is_recorded_before_the_stop(tmp_path: Path) -> None:
     assert record.frame_drift == 5e-4
 
 
-async def test_a_part_of_a_dead_transfer_is_kept_until_the_file_is_here(tmp_path: Path) -> None:
+async def test_resume_keeps_a_part_until_the_file_is_downloaded(tmp_path: Path) -> None:
     camera = ScriptedCamera("one", script={"download": refuse(OSError("no"))})
     directory = await left_behind(tmp_path, camera)
     part = directory / "one" / "video.mp4.part"
@@ -239,7 +239,7 @@ async def test_another_camera_at_the_address_is_not_touched(tmp_path: Path) -> N
     assert "not scripted://one" in found.cameras[0].errors[0].message
 
 
-async def test_a_session_is_what_resuming_needs(tmp_path: Path) -> None:
+async def test_session_is_a_connector(tmp_path: Path) -> None:
     camera = ScriptedCamera("one")
     directory = await left_behind(tmp_path, camera)
     async with Session() as session:

@@ -100,7 +100,7 @@ def test_invalid_value_assigned_later_is_replaced_in_the_file(value: Any) -> Non
     assert (read.take, read.cameras[0].id, read.cameras[0].files[0].source) == ("take", "a", "device")
 
 
-def test_an_endless_list_is_cut() -> None:
+def test_plain_cuts_an_endless_list() -> None:
     written = manifest()
     endless: list[Any] = []
     endless.append(endless)
@@ -114,12 +114,12 @@ def test_text_in_a_record_is_cut_and_says_so() -> None:
     assert record.message.endswith("...")
 
 
-def test_a_verdict_with_odd_numbers_is_one_without() -> None:
+def test_verdict_without_unusable_numbers() -> None:
     found = VerdictRecord.of(FileVerdict(Path(), Verdict.COMPLETE, 3, float("inf"), 0, "\ud800"))
     assert (found.duration, found.detail) == (None, "?")
 
 
-def test_a_clock_beyond_all_clocks_is_refused_not_written() -> None:
+def test_clock_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="interval"):
         ClockRecord.of(ClockOffset(float("inf"), 0.1, 0.1, 3, 1e9))
 
@@ -128,7 +128,7 @@ def test_a_clock_beyond_all_clocks_is_refused_not_written() -> None:
     st.dictionaries(st.sampled_from(["names", "record", "camera"]), ANY_JSON | ANY_NUMBER | st.builds(object))
 )
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=40)
-def test_a_journal_takes_whatever_it_is_given(facts: dict[str, Any]) -> None:
+def test_journal_writes_any_facts(facts: dict[str, Any]) -> None:
     async def write(directory: Path) -> bytes:
         journal = Journal(directory)
         await journal.create()

@@ -16,14 +16,14 @@ import asynccam
 from tests.support.leftovers import Holdings, left_behind, tasks_left_behind
 
 
-def test_an_open_socket_is_seen_until_it_is_closed() -> None:
+def test_leftover_socket_until_closed() -> None:
     before = Holdings.now()
     with socket.socket() as held:
         assert left_behind(before, 0.0) == [f"descriptor {held.fileno()} ({_target(held.fileno())})"]
     assert left_behind(before, 0.0) == []
 
 
-def test_a_descriptor_number_used_again_is_seen() -> None:
+def test_leftover_descriptor_number_used_again() -> None:
     with socket.socket() as first:
         number = first.fileno()
         before = Holdings.now()
@@ -32,7 +32,7 @@ def test_a_descriptor_number_used_again_is_seen() -> None:
         assert len(left_behind(before, 0.0)) == 1
 
 
-def test_a_thread_is_seen_and_has_its_grace() -> None:
+def test_leftover_thread_after_its_grace() -> None:
     end = threading.Event()
     thread = threading.Thread(target=end.wait, args=(30,), name="straggler")
     before = Holdings.now()
@@ -46,7 +46,7 @@ def test_a_thread_is_seen_and_has_its_grace() -> None:
         thread.join()
 
 
-def test_a_child_process_is_seen_until_it_is_reaped() -> None:
+def test_leftover_child_process_until_reaped() -> None:
     before = Holdings.now()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert any(f"process {child.pid}" in one for one in left_behind(before, 0.0))
@@ -54,7 +54,7 @@ def test_a_child_process_is_seen_until_it_is_reaped() -> None:
     assert left_behind(before, 0.0) == []
 
 
-async def test_a_task_is_seen_until_it_ends() -> None:
+async def test_leftover_task_until_it_ends() -> None:
     before = asyncio.all_tasks()
     task = asyncio.create_task(asyncio.sleep(30), name="straggler")
     (words,) = await tasks_left_behind(before, 0.0)
@@ -81,7 +81,7 @@ def test_without_a_loop_asynccam_may_block() -> None:
     _function_in_asynccam("def nap():\n    import time\n    time.sleep(0.0)\n")()
 
 
-async def test_a_test_itself_may_block() -> None:
+async def test_leftovers_allow_a_test_to_block() -> None:
     time.sleep(0.0)  # noqa: ASYNC251 - the point of this test
 
 

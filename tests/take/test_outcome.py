@@ -57,7 +57,7 @@ async def found(path: Path) -> Found:
 # -- recorders here -------------------------------------------------------------------------------
 
 
-async def test_a_stream_that_breaks_off_makes_the_take_incomplete(tmp_path: Path) -> None:
+async def test_outcome_stream_that_breaks_off_is_incomplete(tmp_path: Path) -> None:
     async with rig(settings=replace(QUICK, latency=300)) as made:
         camera = ThorVisionCamera(made.client, made.camera)
         async with Take([camera], tmp_path, name="take", verify=verify_file) as take:
@@ -81,7 +81,7 @@ async def test_a_stream_that_breaks_off_makes_the_take_incomplete(tmp_path: Path
 
 
 @pytest.mark.parametrize("latency", [20, 500])
-async def test_a_take_with_thorvision_has_its_last_half_second(tmp_path: Path, latency: int) -> None:
+async def test_outcome_thorvision_has_its_last_half_second(tmp_path: Path, latency: int) -> None:
     async with rig(settings=replace(QUICK, latency=latency)) as made:
         camera = ThorVisionCamera(made.client, made.camera)
         take = await Take([camera], tmp_path, name="take").run(duration=1.5, start_in=0.5)
@@ -91,7 +91,7 @@ async def test_a_take_with_thorvision_has_its_last_half_second(tmp_path: Path, l
     assert record_stop(record) < t0_of(take.manifest) + 1.5 + 0.4  # it says when it was commanded
 
 
-async def test_a_take_with_nanocam_has_its_last_moments(tmp_path: Path) -> None:
+async def test_outcome_nanocam_has_its_last_moments(tmp_path: Path) -> None:
     async with MediaServer(0, host="127.0.0.1") as server:
         camera = await NanocamCamera.connect(
             f"nanocam://127.0.0.1:{server.port}", width=160, height=120, ports=MediaPorts(free_udp_port())
@@ -120,7 +120,7 @@ def t0_of(manifest: Manifest) -> float:
     return manifest.start.t0_local.unix
 
 
-async def test_a_server_of_nanocam_that_goes_away_makes_the_take_incomplete(tmp_path: Path) -> None:
+async def test_outcome_nanocam_server_lost_is_incomplete(tmp_path: Path) -> None:
     async with MediaServer(0, host="127.0.0.1") as server:
         camera = await NanocamCamera.connect(
             f"nanocam://127.0.0.1:{server.port}", width=160, height=120, ports=MediaPorts(free_udp_port())
@@ -139,7 +139,7 @@ async def test_a_server_of_nanocam_that_goes_away_makes_the_take_incomplete(tmp_
     assert take.manifest.outcome is Outcome.INCOMPLETE
 
 
-async def test_the_command_says_that_a_server_was_killed(tmp_path: Path) -> None:
+async def test_record_command_names_a_killed_server(tmp_path: Path) -> None:
     async with device_process("thorvision", tmp_path) as server:
         line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 6)
         async with started(*line, "--start-in", 0.2, env={"COLUMNS": "160"}) as process:
@@ -159,7 +159,7 @@ async def test_the_command_says_that_a_server_was_killed(tmp_path: Path) -> None
     assert [file["verdict"]["verdict"] for file in camera["files"]] == ["complete"]
 
 
-async def test_the_command_says_it_in_json_too(tmp_path: Path) -> None:
+async def test_record_command_names_a_killed_server_in_json(tmp_path: Path) -> None:
     async with device_process("thorvision", tmp_path / "server") as server:
         ended = await asynccam(
             *("record", server.address, "--to", tmp_path, "--duration", 1.5, "--start-in", 0.2, "--json")
@@ -186,7 +186,7 @@ async def test_device_with_a_short_video_ended_early(tmp_path: Path) -> None:
     assert (record.outcome, take.ok) == (Outcome.INCOMPLETE, False)
 
 
-async def test_a_stop_that_comes_late_is_not_held_against_the_camera(tmp_path: Path) -> None:
+async def test_outcome_late_stop_is_complete(tmp_path: Path) -> None:
     """The video has the length that was asked for, though the take waited for another camera's answer."""
     camera = ScriptedCamera("in time", contents={"a.mp4": b"a"})
     other = ScriptedCamera("slow", script={"stop": late(3.0)}, contents={"b.mp4": b"b"})
@@ -205,7 +205,7 @@ async def test_spoiled_pictures_are_in_the_manifest(tmp_path: Path) -> None:
     assert (counted.spoiled_frames, uncounted.spoiled_frames) == (3, None)
 
 
-async def test_a_video_that_begins_late_makes_the_take_incomplete(tmp_path: Path) -> None:
+async def test_outcome_late_begin_is_incomplete(tmp_path: Path) -> None:
     class Late(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)
@@ -266,7 +266,7 @@ async def test_evidence_at_odds_that_a_recorder_here_found_is_a_contradiction(tm
     assert take.manifest.cameras[0].contradictions == ["a and b"]
 
 
-async def test_a_gap_makes_the_take_incomplete(tmp_path: Path) -> None:
+async def test_outcome_gap_is_incomplete(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)
@@ -365,7 +365,7 @@ def test_video_that_begins_late_is_recorded(late: float, source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["device", "local"])
-def test_an_answer_that_was_held_up_is_no_reaction_time(source: str) -> None:
+def test_outcome_delayed_answer_is_not_reaction_time(source: str) -> None:
     """The network was down from T0 on, and the camera began when it was back."""
     record = seen(record_of(2.4, source=source), 2.6)
     record = record.model_copy(update={"commanded_at": Moment.of(T0), "accepted_at": Moment.of(T0 + 2.7)})
@@ -407,7 +407,7 @@ class Look:
 
 
 @pytest.mark.parametrize("source", ["device", "local"])
-def test_a_hole_in_the_middle_of_a_file_is_a_gap(source: str) -> None:
+def test_outcome_hole_in_a_file_is_a_gap(source: str) -> None:
     record = seen(record_of(5.0, source=source), 0.0)
     note_hole(record, record.files[0], Look(1.6))
     (gap,) = record.gaps
@@ -430,7 +430,7 @@ def test_interval_within_tolerance_is_not_a_hole(look: Look) -> None:
 
 
 @pytest.mark.parametrize(("died", "early"), [(2.0, 3.0), (4.5, None), (5.2, None)])
-def test_a_recorder_here_that_died_with_its_process_ended_early(died: float, early: float | None) -> None:
+def test_outcome_local_recorder_that_died_ended_early(died: float, early: float | None) -> None:
     record = seen(record_of(died, source="local"), 0.0)
     record = record.model_copy(update={"stop_commanded_at": None, "stopped_at": Moment.of(T0 + died)})
     judge_coverage(record, taken(), T0 + 5.0)
@@ -482,7 +482,7 @@ def test_unknown_end_is_not_judged() -> None:
     assert record.ended_early is None
 
 
-def test_an_hour_at_a_rate_that_is_a_little_off_is_whole() -> None:
+def test_outcome_hour_at_a_slightly_wrong_rate_is_complete() -> None:
     """29.97 frames a second that a device calls 30."""
     record = record_of(3596.4, frames=107_892, stop=3600.0)
     judge_coverage(record, taken(), T0 + 3600.0)

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from tests.systems.thorvision.rig import QUICK, rig
 
 
-async def test_a_recorders_gap_is_in_the_manifest(tmp_path: Path) -> None:
+async def test_recorder_gap_is_in_the_manifest(tmp_path: Path) -> None:
     settings = replace(QUICK, watch=Watch(interval=0.1, stall=2.0), renew=False)
     async with rig(settings=settings) as made:
         camera = ThorVisionCamera(made.client, made.camera)
@@ -42,7 +42,7 @@ async def test_a_recorders_gap_is_in_the_manifest(tmp_path: Path) -> None:
     assert record.first_frame_source == "seen"
 
 
-async def test_a_camera_that_was_away_from_its_service_left_a_gap(tmp_path: Path) -> None:
+async def test_camera_away_from_its_service_leaves_a_gap(tmp_path: Path) -> None:
     clip = b"clip" * 1000
     async with simulator(2, directory=tmp_path, clip=clip) as service:
         client = CameraClient(
@@ -73,7 +73,7 @@ async def test_a_camera_that_was_away_from_its_service_left_a_gap(tmp_path: Path
     assert (second.answer_meaning, second.first_frame_source, second.first_frame_at) == ("heard", None, None)
 
 
-async def test_a_first_frame_has_a_bound_where_something_closes_it(tmp_path: Path) -> None:
+async def test_first_frame_bound_needs_an_upper_limit(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)

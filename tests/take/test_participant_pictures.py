@@ -54,7 +54,7 @@ async def test_one_picture_at_t0_comes_home(tmp_path: Path) -> None:
     assert [type(event) for event in mine] == [RecordingStarted, RecordingStopped, FileArrived]
 
 
-async def test_the_stop_waits_for_a_slow_picture(tmp_path: Path) -> None:
+async def test_stop_waits_for_a_slow_picture(tmp_path: Path) -> None:
     arrived = asyncio.Event()
 
     async def slow() -> None:
@@ -113,7 +113,7 @@ async def test_failed_picture_is_reported_once_and_disturbs_no_camera(
 
 
 @pytest.mark.parametrize("kind", ["ok", "leadjunk", "cut60", "twosoi", "raw"])
-async def test_a_picture_has_a_verdict_as_a_video_has(tmp_path: Path, kind: str) -> None:
+async def test_picture_has_a_verdict(tmp_path: Path, kind: str) -> None:
     still = ScriptedStillCamera("still", content=jpeg_of_kind(kind))
     take = await Take([still], tmp_path, verify=verify_file).run(duration=0, start_in=0)
     (record,) = (await Manifest.load(take.directory)).cameras
@@ -127,7 +127,7 @@ async def test_a_picture_has_a_verdict_as_a_video_has(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("verify", [None, verify_file])
-async def test_a_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify: FileCheck | None) -> None:
+async def test_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify: FileCheck | None) -> None:
     data = jpeg_of_kind("cut60")
 
     async def broken() -> None:
@@ -155,7 +155,7 @@ async def test_a_broken_picture_is_kept_with_its_verdict(tmp_path: Path, verify:
     assert file.sha256 == hashlib.sha256(data).hexdigest()
 
 
-async def test_a_broken_picture_that_is_nowhere_is_an_error(tmp_path: Path) -> None:
+async def test_broken_picture_without_a_part_is_an_error(tmp_path: Path) -> None:
     still = ScriptedStillCamera("still", script={"snapshot": refuse(DamagedFileError("half a picture"))})
     take = await Take([still], tmp_path).run(duration=0, start_in=0)
     (record,) = take.manifest.cameras
@@ -222,7 +222,7 @@ async def test_out_of_turn(tmp_path: Path) -> None:
     await armed.aclose()
 
 
-async def test_a_hundred_cameras_are_asked_side_by_side(tmp_path: Path) -> None:
+async def test_pictures_of_a_hundred_cameras_side_by_side(tmp_path: Path) -> None:
     everybody = asyncio.Event()
     cameras: list[ScriptedStillCamera] = []
 

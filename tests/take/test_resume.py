@@ -176,7 +176,7 @@ async def test_resume_after_a_kill_downloads_no_file_twice(tmp_path: Path) -> No
     assert manifest.outcome is Outcome.RESUMED
 
 
-async def test_a_recorder_here_that_outlived_its_process_is_found_whole(tmp_path: Path) -> None:
+async def test_resume_finds_file_of_a_recorder_that_outlived_its_process(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with device_process("thorvision", tmp_path) as server:
         line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
@@ -202,7 +202,7 @@ async def test_a_recorder_here_that_outlived_its_process_is_found_whole(tmp_path
     assert "nothing of it is left to resume" in again.err
 
 
-async def test_a_picture_that_came_before_the_end_is_home(tmp_path: Path) -> None:
+async def test_resume_picture_downloaded_before_the_end(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with device_process("snapshot", tmp_path / "server") as server:
         line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
@@ -243,7 +243,7 @@ async def test_missing_picture_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-async def test_a_picture_that_was_on_its_way_is_fetched_or_listed(tmp_path: Path, *, there: bool) -> None:
+async def test_resume_picture_in_transfer_is_downloaded_or_listed(tmp_path: Path, *, there: bool) -> None:
     take = tmp_path / "take"
     async with device_process("snapshot", tmp_path / "server") as server:
         line = ("record", server.address, "--to", tmp_path, "--name", "take", "--duration", 60)
@@ -272,7 +272,7 @@ async def test_a_picture_that_was_on_its_way_is_fetched_or_listed(tmp_path: Path
         assert [one.name for one in place.iterdir()] == [Path(file.part or "").name]
 
 
-async def test_a_take_that_runs_is_not_resumed(tmp_path: Path) -> None:
+async def test_resume_running_take_is_refused(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with device_process("multicam", tmp_path / "device") as device:
         line = ("record", device.address, "--to", tmp_path, "--name", "take", "--duration", 60)
@@ -286,7 +286,7 @@ async def test_a_take_that_runs_is_not_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 40])
-async def test_a_journal_cut_in_mid_line_and_no_manifest_are_enough(tmp_path: Path, cut: int) -> None:
+async def test_resume_with_a_cut_journal_and_no_manifest(tmp_path: Path, cut: int) -> None:
     take = tmp_path / "take"
     async with both(tmp_path) as devices:
         await record_and_kill(tmp_path, devices, said(take, "camera", 2), "--duration", 60, "--start-in", 0.2)
@@ -298,7 +298,7 @@ async def test_a_journal_cut_in_mid_line_and_no_manifest_are_enough(tmp_path: Pa
     assert [[file.state for file in camera.files] for camera in manifest.cameras] == [[FileState.ARRIVED]] * 2
 
 
-async def test_a_camera_that_is_gone_is_resumed_when_it_is_back(tmp_path: Path) -> None:
+async def test_resume_unavailable_camera_later(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with both(tmp_path) as devices:
         await record_and_kill(tmp_path, devices, said(take, "camera", 2), "--duration", 60, "--start-in", 0.2)

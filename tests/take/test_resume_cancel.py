@@ -35,7 +35,7 @@ async def slowly() -> None:
 
 @pytest.mark.parametrize("step", ["stop", "download"])
 @pytest.mark.parametrize("host", ["anyio", "once", "twice"])
-async def test_a_cancelled_resuming_stops_the_camera_and_can_be_done_again(
+async def test_resume_cancelled_stops_the_camera_and_can_be_repeated(
     tmp_path: Path, host: str, step: str
 ) -> None:
     script = {"stop": slowly, "download": in_turn(hang if step == "download" else None, None)}
@@ -95,7 +95,7 @@ async def test_killed_in_stopping_and_resumed_whole_is_complete(tmp_path: Path) 
     assert manifest.outcome is Outcome.RESUMED
 
 
-async def test_a_camera_that_ended_by_itself_before_the_stop_is_incomplete(tmp_path: Path) -> None:
+async def test_resume_camera_that_ended_by_itself_is_incomplete(tmp_path: Path) -> None:
     take, camera = await given_up(tmp_path, {})
     camera.recording = False  # nobody told it to
     entry = (take.directory / JOURNAL_NAME).read_text().splitlines()

@@ -133,9 +133,7 @@ def test_two_names_in_one_directory_are_what_a_killed_download_leaves(tmp_path: 
         assert read_file(tmp_path / "v.mp4", 1000) == SECRET
 
 
-async def test_a_directory_that_is_swapped_for_a_link_leads_no_download_out(
-    tmp_path: Path, outside: Path
-) -> None:
+async def test_resume_directory_swapped_for_a_link(tmp_path: Path, outside: Path) -> None:
     take, place = tmp_path / "take", tmp_path / "take" / "one"
     place.mkdir(parents=True)
     (tmp_path / "link").symlink_to(outside)
@@ -185,7 +183,7 @@ async def test_links_named_like_files_that_resume_writes(
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_a_journal_that_is_not_a_file_is_refused(tmp_path: Path, outside: Path, kind: str) -> None:
+async def test_resume_journal_that_is_not_a_file(tmp_path: Path, outside: Path, kind: str) -> None:
     camera = ScriptedCamera("one")
     directory = await left_behind(tmp_path, camera)
     (directory / JOURNAL_NAME).unlink()
@@ -196,7 +194,7 @@ async def test_a_journal_that_is_not_a_file_is_refused(tmp_path: Path, outside: 
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_a_manifest_that_is_not_a_file_is_not_read(tmp_path: Path, outside: Path, kind: str) -> None:
+async def test_resume_manifest_that_is_not_a_file(tmp_path: Path, outside: Path, kind: str) -> None:
     camera = ScriptedCamera("one")
     directory = await left_behind(tmp_path, camera)
     data = (directory / "manifest.json").read_bytes()
@@ -231,7 +229,7 @@ def rewrite(directory: Path, change: Callable[[Manifest], None]) -> None:
 
 @pytest.mark.parametrize("way", ["..", "../outside", "one/../../outside", "absolute", "linked", "linked/x"])
 @pytest.mark.parametrize("local", [False, True])
-async def test_a_cameras_directory_that_is_elsewhere_is_refused(
+async def test_resume_camera_directory_elsewhere_is_refused(
     tmp_path: Path, outside: Path, way: str, local: bool
 ) -> None:
     camera = ScriptedCamera("one")
@@ -270,7 +268,7 @@ async def test_camera_directory_with_a_zero_byte_stays_in_the_take(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("source", ["device", "local"])
-async def test_a_file_of_a_take_that_is_something_else_is_not_taken_in(
+async def test_resume_ignores_files_that_are_not_regular(
     tmp_path: Path, outside: Path, kind: str, source: Any
 ) -> None:
     camera = ScriptedCamera("one", contents={})
@@ -306,7 +304,7 @@ def _endless(path: Path) -> None:
     "write",
     [hostile(b"[" * 1_000_000), hostile(b'{"a":' * 100_000), _endless, hostile(b"\xff\xfe"), hostile(b"")],
 )
-async def test_a_manifest_that_is_none_is_an_error_of_our_own(
+async def test_resume_invalid_manifest_is_a_storage_error(
     tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     for name in ("manifest.json", "align.json"):
@@ -431,7 +429,7 @@ PLAYLISTS: dict[str, str] = {
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("polyglot", [False, True])
-async def test_a_playlist_that_is_named_like_a_video_opens_nothing(
+async def test_resume_playlist_named_like_a_video_opens_nothing(
     tmp_path: Path, outside: Path, kind: str, polyglot: bool
 ) -> None:
     video = tmp_path / "v.ts"
@@ -480,7 +478,7 @@ async def test_labels_and_names_that_are_paths_stay_in_the_output_directory(
 
 
 @pytest.mark.parametrize("depth", [90, 150, 300, 900, 100_000])
-async def test_a_journal_that_is_nested_deeply_can_be_resumed_and_written(tmp_path: Path, depth: int) -> None:
+async def test_resume_deeply_nested_journal(tmp_path: Path, depth: int) -> None:
     camera = ScriptedCamera("one")
     directory = await left_behind(tmp_path, camera)
     lines = (directory / JOURNAL_NAME).read_text().splitlines()

@@ -92,7 +92,7 @@ def secrets_in(heard: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("system", ["mediamtx", "snapshot"])
 @pytest.mark.parametrize("named", ["", "127.0.0.1", "127.0.0.2:1", "host", "port", "fleet"])
-async def test_the_command_sends_credentials_to_named_hosts_only(
+async def test_resume_command_sends_credentials_to_named_hosts_only(
     tmp_path: Path, system: str, named: str
 ) -> None:
     async with recording_server() as (port, heard):
@@ -124,7 +124,7 @@ async def test_the_command_sends_credentials_to_named_hosts_only(
         assert f"--host {ELSEWHERE}:{port}" in words
 
 
-async def test_the_library_sends_credentials_to_named_hosts_only(
+async def test_resume_take_sends_credentials_to_named_hosts_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in VARIABLES.items():
@@ -202,7 +202,7 @@ def test_is_loopback(host: str, certain: bool) -> None:
         ("snapshot://cam.lan/x", Credentials(), False),
     ],
 )
-async def test_a_token_in_clear_to_another_machine_is_told_once(
+async def test_token_in_clear_to_another_machine_is_logged_once(
     address: str,
     credentials: Credentials,
     warned: bool,

@@ -34,7 +34,7 @@ def without_rights(directory: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
-async def test_a_directory_that_cannot_be_looked_into_hides_no_take() -> None:
+async def test_interrupted_takes_beside_an_unreadable_directory() -> None:
     with tempfile.TemporaryDirectory() as place:  # below directories that everybody may pass
         directory = Path(place)
         await left_behind(directory, ScriptedCamera("one"))
@@ -72,7 +72,7 @@ async def test_home_of_an_unknown_user_raises_an_asynccam_error(tmp_path: Path) 
             await take.arm()
 
 
-async def test_a_directory_whose_name_begins_like_a_home_is_read(
+async def test_interrupted_takes_in_a_directory_named_like_a_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = await left_behind(tmp_path, ScriptedCamera("one"))

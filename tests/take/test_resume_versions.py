@@ -34,7 +34,7 @@ class Nobody:
         pass
 
 
-async def test_a_manifest_of_version_1_is_read_and_written_back_as_it_was() -> None:
+async def test_version_1_manifest_is_written_back_unchanged() -> None:
     manifest = await Manifest.load(TAKES / "whole")
     assert (manifest.version, manifest.outcome) == (1, Outcome.COMPLETE)
     assert [one.begins_late for one in manifest.cameras] == [None, None]
@@ -65,13 +65,13 @@ def test_t0_computer_of_an_older_journal_is_read_as_t0_local() -> None:
     assert progress.t0 == released["start"]["t0_computer"]["unix"]
 
 
-async def test_a_take_of_version_1_is_aligned() -> None:
+async def test_version_1_take_is_aligned() -> None:
     alignment = align_take(await Manifest.load(TAKES / "whole"))
     assert alignment.window is not None
     assert alignment.window.seconds > 1.0
 
 
-async def test_the_command_aligns_a_take_of_version_1(tmp_path: Path) -> None:
+async def test_version_1_take_is_aligned_by_the_command(tmp_path: Path) -> None:
     take = tmp_path / "take"
     shutil.copytree(TAKES / "whole", take)
     ended = await asynccam("align", take, "--json")
@@ -79,9 +79,7 @@ async def test_the_command_aligns_a_take_of_version_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [None, "manifest.json", "journal.jsonl"])
-async def test_a_take_of_version_1_is_resumed_and_is_of_this_version_then(
-    tmp_path: Path, lost: str | None
-) -> None:
+async def test_version_1_take_is_resumed_as_this_version(tmp_path: Path, lost: str | None) -> None:
     take = tmp_path / "take"
     shutil.copytree(TAKES / "killed", take)
     if lost is not None:

@@ -128,7 +128,7 @@ async def test_t0_follows_the_time_server(tmp_path: Path) -> None:
     assert camera.released_with == [start.t0.unix]
 
 
-async def test_a_silent_time_server_leaves_t0_to_this_computer(tmp_path: Path) -> None:
+async def test_take_silent_time_server_leaves_t0_to_this_computer(tmp_path: Path) -> None:
     async def query() -> ClockOffset:
         await hang()
         raise AssertionError
@@ -230,7 +230,7 @@ async def test_two_steps_at_once_are_refused(tmp_path: Path) -> None:
     assert take.state is TakeState.DONE
 
 
-async def test_a_finished_take_cannot_be_used_again(tmp_path: Path) -> None:
+async def test_take_cannot_be_used_again(tmp_path: Path) -> None:
     take = await Take([ScriptedCamera("one")], tmp_path).run(duration=0.01, start_in=0)
     with pytest.raises(StateError, match="done"):
         await take.run(duration=1)

@@ -149,7 +149,7 @@ async def test_scheduled_start_that_fires_despite_a_stop_is_stopped_again(tmp_pa
     assert take.manifest.cameras[0].files[0].state is FileState.ARRIVED
 
 
-async def test_a_stop_under_way_is_not_begun_again(tmp_path: Path) -> None:
+async def test_cancelled_take_does_not_repeat_a_stop(tmp_path: Path) -> None:
     camera = ScriptedCamera("one")
     reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -172,7 +172,7 @@ async def test_a_stop_under_way_is_not_begun_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["stop", "download"])
-async def test_the_wind_up_ends_by_its_deadline_whatever_hangs(tmp_path: Path, step: str) -> None:
+async def test_cancelled_take_ends_by_its_deadline(tmp_path: Path, step: str) -> None:
     camera = ScriptedCamera("one", script={step: hang})
     take = Take([camera], tmp_path, limits=TakeLimits(cancel_timeout=0.2))
     async with asyncio.timeout(20):
@@ -184,7 +184,7 @@ async def test_the_wind_up_ends_by_its_deadline_whatever_hangs(tmp_path: Path, s
     assert "no time was left" in error.message
 
 
-async def test_an_abort_cuts_the_wind_up_short(tmp_path: Path) -> None:
+async def test_abort_cuts_the_ending_short(tmp_path: Path) -> None:
     reached = asyncio.Event()
 
     async def on_call(camera: ScriptedCamera, step: str) -> None:
@@ -207,7 +207,7 @@ async def test_an_abort_cuts_the_wind_up_short(tmp_path: Path) -> None:
     assert "aborted" in manifest.errors[0].message
 
 
-async def test_a_timeout_around_a_take_is_a_cancellation(tmp_path: Path) -> None:
+async def test_timeout_around_a_take_is_a_cancellation(tmp_path: Path) -> None:
     camera = ScriptedCamera("one")
     take = Take([camera], tmp_path)
     with pytest.raises(builtins.TimeoutError):

@@ -63,7 +63,7 @@ def steps(record: CameraRecord) -> list[tuple[str, str, bool]]:
 
 @pytest.mark.parametrize("behaviour", [refuse(GONE), refuse(BusyError("occupied")), hang])
 @pytest.mark.parametrize("step", ["arm", "release", "accepted", "stop", "download"])
-async def test_a_camera_that_fails_at_a_step(tmp_path: Path, step: str, behaviour: Behaviour) -> None:
+async def test_camera_failure_at_each_step(tmp_path: Path, step: str, behaviour: Behaviour) -> None:
     bad = ScriptedCamera("bad", script={step: behaviour})
     take, record = await take_with(tmp_path, bad)
     name = {"release": "start", "accepted": "start", "download": "collect"}.get(step, step)
@@ -75,13 +75,13 @@ async def test_a_camera_that_fails_at_a_step(tmp_path: Path, step: str, behaviou
         assert "release" not in bad.calls
 
 
-async def test_an_exception_that_is_not_asynccams_is_one_cameras_too(tmp_path: Path) -> None:
+async def test_camera_failure_with_a_foreign_exception(tmp_path: Path) -> None:
     _, record = await take_with(tmp_path, ScriptedCamera("bad", script={"arm": refuse(KeyError("model"))}))
     assert steps(record) == [("arm", "KeyError", False)]
     assert record.outcome is Outcome.FAILED
 
 
-async def test_a_camera_that_cannot_record(tmp_path: Path) -> None:
+async def test_camera_that_cannot_record(tmp_path: Path) -> None:
     class Deaf(ScriptedCamera):
         @property
         def features(self) -> Mapping[FeatureKey[Any], object]:
@@ -92,7 +92,7 @@ async def test_a_camera_that_cannot_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [refuse(GONE), hang])
-async def test_a_clock_that_cannot_be_measured_spoils_nothing(tmp_path: Path, behaviour: Behaviour) -> None:
+async def test_clock_that_cannot_be_measured(tmp_path: Path, behaviour: Behaviour) -> None:
     take, record = await take_with(tmp_path, ScriptedCamera("bad", clock=0.0, script={"clock": behaviour}))
     assert [error.step for error in record.errors] == ["clock"]
     assert record.clock is None
@@ -100,7 +100,7 @@ async def test_a_clock_that_cannot_be_measured_spoils_nothing(tmp_path: Path, be
     assert take.ok
 
 
-async def test_a_refused_start_is_not_followed_by_a_stop(tmp_path: Path) -> None:
+async def test_refused_start_is_not_followed_by_a_stop(tmp_path: Path) -> None:
     bad = ScriptedCamera("bad", script={"accepted": refuse(DeviceError("no", status="error"))})
     _, record = await take_with(tmp_path, bad)
     assert "stop" not in bad.calls
@@ -108,7 +108,7 @@ async def test_a_refused_start_is_not_followed_by_a_stop(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("answer", [hang, refuse(GONE)])
-async def test_a_camera_that_started_without_saying_so_is_stopped(tmp_path: Path, answer: Behaviour) -> None:
+async def test_unanswered_start_is_stopped(tmp_path: Path, answer: Behaviour) -> None:
     bad = ScriptedCamera("bad", script={"accepted": answer})
     _, record = await take_with(tmp_path, bad)
     assert not bad.recording
@@ -117,7 +117,7 @@ async def test_a_camera_that_started_without_saying_so_is_stopped(tmp_path: Path
     assert [error.step for error in record.errors] == ["start"]
 
 
-async def test_a_silent_camera_that_turns_out_not_to_record_is_left_alone(tmp_path: Path) -> None:
+async def test_unanswered_start_of_an_idle_camera_is_left_alone(tmp_path: Path) -> None:
     bad = ScriptedCamera("bad")
 
     async def never_begin() -> None:
@@ -131,7 +131,7 @@ async def test_a_silent_camera_that_turns_out_not_to_record_is_left_alone(tmp_pa
     assert [error.step for error in record.errors] == ["start"]
 
 
-async def test_a_start_accepted_after_the_stop_was_decided_is_stopped_too(tmp_path: Path) -> None:
+async def test_late_answer_to_a_start_is_stopped(tmp_path: Path) -> None:
     limits = TakeLimits(start_timeout=5.0, start_answer_grace=0.05)
     slow = ScriptedCamera("slow", script={"accepted": late(0.4)})
     fast = ScriptedCamera("fast")
@@ -145,7 +145,7 @@ async def test_a_start_accepted_after_the_stop_was_decided_is_stopped_too(tmp_pa
     assert second.stopped_at.unix < first.accepted_at.unix < first.stop_commanded_at.unix
 
 
-async def test_a_stop_that_failed_is_tried_once_more_while_the_camera_records(tmp_path: Path) -> None:
+async def test_failed_stop_is_tried_once_more(tmp_path: Path) -> None:
     bad = ScriptedCamera("bad", script={"stop": in_turn(refuse(GONE), None)})
     take, record = await take_with(tmp_path, bad)
     assert bad.calls.count("stop") == 2
@@ -153,7 +153,7 @@ async def test_a_stop_that_failed_is_tried_once_more_while_the_camera_records(tm
     assert take.ok
 
 
-async def test_a_stop_that_fails_twice_is_reported_and_not_tried_for_ever(tmp_path: Path) -> None:
+async def test_stop_that_fails_twice_is_reported(tmp_path: Path) -> None:
     bad = ScriptedCamera("bad", script={"stop": refuse(GONE)})
     _, record = await take_with(tmp_path, bad)
     assert bad.calls.count("stop") == 2
@@ -174,13 +174,13 @@ async def test_files_of_a_stop_whose_answer_was_lost_are_found_on_the_device(tmp
     assert steps(record) == [("stop", "ConnectionError", True)]
 
 
-async def test_a_stop_without_a_file_is_a_failure(tmp_path: Path) -> None:
+async def test_stop_without_a_file_is_a_failure(tmp_path: Path) -> None:
     _, record = await take_with(tmp_path, ScriptedCamera("bad", contents={}))
     assert steps(record) == [("stop", "RecordingError", False)]
     assert record.outcome is Outcome.FAILED
 
 
-async def test_a_broken_transfer_names_what_was_kept(tmp_path: Path) -> None:
+async def test_broken_transfer_names_its_part(tmp_path: Path) -> None:
     bad = ScriptedCamera("bad", contents={"a.mp4": b"abc", "b.mp4": b"defg"})
     part = tmp_path / "take" / "bad" / "a.mp4.part"
     bad.script["download"] = in_turn(broken_transfer(part, 2, 3), None)
@@ -198,7 +198,7 @@ async def test_a_broken_transfer_names_what_was_kept(tmp_path: Path) -> None:
     assert record.outcome is Outcome.INCOMPLETE
 
 
-async def test_a_transfer_that_moves_may_take_longer_than_the_stall_timeout(tmp_path: Path) -> None:
+async def test_slow_transfer_may_exceed_the_stall_timeout(tmp_path: Path) -> None:
     class Slow(ScriptedCamera):
         async def download(
             self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
@@ -213,7 +213,7 @@ async def test_a_transfer_that_moves_may_take_longer_than_the_stall_timeout(tmp_
     assert take.ok
 
 
-async def test_a_transfer_without_a_new_byte_is_given_up(tmp_path: Path) -> None:
+async def test_stalled_transfer_is_given_up(tmp_path: Path) -> None:
     class Stuck(ScriptedCamera):
         async def download(
             self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
@@ -228,7 +228,7 @@ async def test_a_transfer_without_a_new_byte_is_given_up(tmp_path: Path) -> None
     assert "no new byte" in record.errors[0].message
 
 
-async def test_a_missing_local_file(tmp_path: Path) -> None:
+async def test_missing_local_file(tmp_path: Path) -> None:
     bad = ScriptedCamera("bad", local=True)
 
     async def remove() -> None:
@@ -278,7 +278,7 @@ async def test_verdicts_stand_beside_the_files(tmp_path: Path) -> None:
     assert take.manifest.outcome is Outcome.INCOMPLETE
 
 
-async def test_a_verifier_that_hangs_costs_only_its_verdict(tmp_path: Path) -> None:
+async def test_verifier_that_hangs_costs_only_its_verdict(tmp_path: Path) -> None:
     async def found() -> Found:
         await hang()
         raise AssertionError
@@ -316,7 +316,7 @@ async def test_arm_with_an_unwritable_directory_reaches_no_camera(
     assert not camera.calls
 
 
-async def test_a_manifest_that_cannot_be_written_stops_no_camera(tmp_path: Path) -> None:
+async def test_unwritable_manifest_stops_no_camera(tmp_path: Path) -> None:
     async def spoil(camera: ScriptedCamera, step: str) -> None:
         if step == "arm":
             manifest = tmp_path / "take" / "manifest.json"

@@ -208,7 +208,7 @@ async def slowly() -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-async def test_a_take_ends_in_order_in_every_host(tmp_path: Path, host: str) -> None:
+async def test_take_ends_in_order_in_every_host(tmp_path: Path, host: str) -> None:
     cameras = [ScriptedCamera(name, script={"stop": slowly, "download": slowly}) for name in ("one", "two")]
     take = Take(cameras, tmp_path, limits=LIMITS)
     recording = asyncio.Event()
@@ -265,7 +265,7 @@ async def check_resumable(take: Take, camera: ScriptedCamera) -> None:
 
 
 @pytest.mark.parametrize("first", ["cancel", "abort"])
-async def test_an_abort_leaves_what_may_record_to_resume(tmp_path: Path, first: str) -> None:
+async def test_abort_leaves_recording_cameras_to_resume(tmp_path: Path, first: str) -> None:
     camera = ScriptedCamera("one", script={"stop": in_turn(hang, None)})
     take = Take([camera], tmp_path, limits=LIMITS)
     task = asyncio.ensure_future(run(take))
@@ -283,7 +283,7 @@ async def test_an_abort_leaves_what_may_record_to_resume(tmp_path: Path, first: 
     await check_resumable(take, camera)
 
 
-async def test_an_abort_of_a_take_that_has_ended_or_never_began(tmp_path: Path) -> None:
+async def test_abort_of_a_take_that_is_not_running(tmp_path: Path) -> None:
     camera = ScriptedCamera("one")
     take = Take([camera], tmp_path)
     await take.abort()
@@ -295,7 +295,7 @@ async def test_an_abort_of_a_take_that_has_ended_or_never_began(tmp_path: Path) 
     assert other.ok
 
 
-async def test_a_call_off_that_is_cut_short_is_no_stop(tmp_path: Path) -> None:
+async def test_abort_while_a_scheduled_start_is_cancelled(tmp_path: Path) -> None:
     """A device that answered a stop before T0 and starts at T0 all the same."""
     camera = ScriptedCamera("one", scheduled=True, stubborn=True)
     take = Take([camera], tmp_path, limits=TakeLimits(start_answer_grace=0.05))
@@ -334,7 +334,7 @@ async def refuse_to_arm() -> None:
     raise ValueError("no arm")
 
 
-async def test_a_session_in_an_anyio_scope_winds_its_takes_up(tmp_path: Path) -> None:
+async def test_session_in_an_anyio_scope_ends_its_takes(tmp_path: Path) -> None:
     camera = ScriptedCamera("one", script={"stop": slowly, "download": slowly, "close": slowly})
     with anyio.CancelScope() as scope:
         async with Session() as session:

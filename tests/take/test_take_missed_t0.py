@@ -48,7 +48,7 @@ def block(seconds: float) -> Behaviour:
     return behaviour
 
 
-async def test_a_start_in_time_is_on_record(tmp_path: Path) -> None:
+async def test_start_in_time_records_its_lateness(tmp_path: Path) -> None:
     manifest, pauses, _ = await run(tmp_path, block(0), start_in=0.3, duration=0.3)
     assert manifest.outcome is Outcome.COMPLETE
     scheduled, plain = (camera.start_lateness for camera in manifest.cameras)
@@ -109,7 +109,7 @@ async def test_by_hand_a_late_start_is_sent(tmp_path: Path) -> None:
     assert [one.outcome for one in take.manifest.cameras] == [Outcome.INCOMPLETE, Outcome.COMPLETE]
 
 
-async def test_a_computer_that_sleeps_through_t0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_computer_sleeps_through_t0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SetClock(monkeypatch)
 
     async def sleep() -> None:
@@ -131,7 +131,7 @@ async def test_a_computer_that_sleeps_through_t0(tmp_path: Path, monkeypatch: py
     assert plain.stop_commanded_at.unix - manifest.start.t0_local.unix >= 5.0
 
 
-async def test_a_computer_that_sleeps_past_the_end_stops_at_once(
+async def test_computer_sleeps_past_the_end_of_the_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SetClock(monkeypatch)
@@ -151,7 +151,7 @@ async def test_a_computer_that_sleeps_past_the_end_stops_at_once(
     assert not camera.recording
 
 
-async def test_the_tolerance_is_a_limit(tmp_path: Path) -> None:
+async def test_start_tolerance_is_a_limit(tmp_path: Path) -> None:
     limits = TakeLimits(start_tolerance=30.0)
     manifest, _, _ = await run(tmp_path, block(0.8), start_in=0.3, duration=2.0, limits=limits)
     assert manifest.outcome is Outcome.COMPLETE
@@ -193,7 +193,7 @@ def camera_record(source: str) -> CameraRecord:
         ("local", True, 190.0, []),  # what is missing then is missing at the end
     ],
 )
-def test_a_sleep_is_a_gap_of_what_is_recorded_here(
+def test_computer_sleep_is_a_gap_of_local_recordings(
     source: str, slept: bool, at: float, gaps: list[tuple[float, float]]
 ) -> None:
     record = camera_record(source)

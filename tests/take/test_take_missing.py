@@ -22,7 +22,7 @@ PATIENT = 30.0
 QUICK: dict[str, Any] = {"backoff": Backoff(initial=0.02, maximum=0.1), "interfaces": ["127.0.0.1"]}
 
 
-async def test_a_take_of_all_names_who_is_missing_and_is_not_complete(tmp_path: Path) -> None:
+async def test_take_of_all_names_missing_cameras(tmp_path: Path) -> None:
     nowhere = f"multicam://127.0.0.1:{free_port()}"
     async with running(tmp_path / "device") as device:
         fleet = Fleet.parse(
@@ -43,7 +43,7 @@ async def test_a_take_of_all_names_who_is_missing_and_is_not_complete(tmp_path: 
     assert not listed.manifest.missing
 
 
-async def test_a_camera_that_went_is_missing_by_its_id(tmp_path: Path) -> None:
+async def test_take_missing_camera_by_its_id(tmp_path: Path) -> None:
     async with Session(poll_interval=0.02, **QUICK) as session:
         session.add(ScriptedCamera("good"))
         session.add(ScriptedCamera("bad", script={"status": refuse(ConnectionError("gone"))}))

@@ -125,7 +125,7 @@ async def test_devices_are_found_by_mdns_on_loopback(tmp_path: Path) -> None:
         assert not members & set(ids)
 
 
-async def test_a_device_that_refuses_is_reported_and_the_others_finish(tmp_path: Path) -> None:
+async def test_device_refusal_is_reported_and_others_finish(tmp_path: Path) -> None:
     async with rig(tmp_path, 2) as peers, AsyncExitStack() as stack:
         faults = DeviceFaults(refuse_start="lens cap is on")
         bad = await stack.enter_async_context(running(tmp_path / "bad", device_id="bad", faults=faults))
@@ -157,7 +157,7 @@ async def test_device_that_dies_is_reported_and_others_finish(tmp_path: Path) ->
         assert all(error.retryable for error in dead.errors)
 
 
-async def test_a_transfer_that_breaks_keeps_its_part(tmp_path: Path) -> None:
+async def test_broken_transfer_keeps_its_part(tmp_path: Path) -> None:
     async with rig(tmp_path, 1, faults=DeviceFaults(die_after=1_000_000)) as peers, Session() as session:
         cameras = await session.connect_all(peers.addresses)
         take = await session.take(
@@ -187,7 +187,7 @@ async def test_device_that_never_answers_delays_a_take_by_its_limits(tmp_path: P
         assert [(error.step, error.error) for error in bad.errors] == [("start", "TimeoutError")]
 
 
-async def test_a_cancelled_take_stops_real_devices_and_brings_their_files_home(tmp_path: Path) -> None:
+async def test_cancelled_take_stops_devices_and_downloads(tmp_path: Path) -> None:
     async with rig(tmp_path, 2) as peers, Session() as session:
         cameras = await session.connect_all(peers.addresses)
         take = session.new_take(cameras, tmp_path / "takes")
@@ -201,7 +201,7 @@ async def test_a_cancelled_take_stops_real_devices_and_brings_their_files_home(t
         await check_home(take.manifest, take.directory, peers.recorders)
 
 
-async def test_a_take_cancelled_before_t0_leaves_no_device_scheduled(tmp_path: Path) -> None:
+async def test_take_cancelled_before_t0_leaves_no_schedule(tmp_path: Path) -> None:
     async with rig(tmp_path, 2) as peers, Session() as session:
         cameras = await session.connect_all(peers.addresses)
         take = session.new_take(cameras, tmp_path / "takes")

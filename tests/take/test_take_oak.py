@@ -41,7 +41,7 @@ async def oak() -> Oak:
     return device
 
 
-async def test_a_take_with_an_oak_is_complete(oak: Oak, tmp_path: Path) -> None:
+async def test_take_with_an_oak_is_complete(oak: Oak, tmp_path: Path) -> None:
     async with Peer(oak.talk) as peer:
         camera = await MultiCamCamera.connect(f"multicam://127.0.0.1:{peer.port}")
         take = await Take([camera], tmp_path, verify=verify_file).run(duration=1.0, start_in=0.5)
@@ -55,7 +55,7 @@ async def test_a_take_with_an_oak_is_complete(oak: Oak, tmp_path: Path) -> None:
     assert (record.outcome, manifest.outcome, take.ok) == (Outcome.COMPLETE, Outcome.COMPLETE, True)
 
 
-async def test_the_command_calls_a_take_with_an_oak_complete(oak: Oak, tmp_path: Path) -> None:
+async def test_record_command_with_an_oak_is_complete(oak: Oak, tmp_path: Path) -> None:
     async with Peer(oak.talk) as peer:
         line = ("record", f"multicam://127.0.0.1:{peer.port}", "--to", tmp_path, "--name", "take")
         ended = await asynccam(*line, "--duration", 1, "--start-in", 0.5)

@@ -18,7 +18,7 @@ LIES = ("for others", "too much")
 
 
 @pytest.mark.parametrize("kind", COMBINATIONS)
-async def test_the_stated_bound_contains_the_first_frame(tmp_path: Path, kind: str) -> None:
+async def test_stated_bound_contains_the_first_frame(tmp_path: Path, kind: str) -> None:
     every = COMBINATIONS[kind]
     with stage(kind, list(every.values())) as staged:
         found = dict(zip(every, await run_take(staged, tmp_path, seed=1), strict=True))
@@ -36,7 +36,7 @@ async def test_the_stated_bound_contains_the_first_frame(tmp_path: Path, kind: s
 
 
 @pytest.mark.parametrize("frames", [1, 15])
-async def test_the_films_of_these_devices_are_as_long_as_they_say(tmp_path: Path, frames: int) -> None:
+async def test_videos_of_these_devices_have_the_stated_length(tmp_path: Path, frames: int) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(film(frames))
     found = await verify_file(path, decode=True)

@@ -69,9 +69,7 @@ async def test_take_cancelled_beside_a_dead_camera_has_the_other_files(
 
 
 @pytest.mark.parametrize("status", [hang, None])
-async def test_the_second_try_of_a_stop_fits_into_the_limits(
-    tmp_path: Path, status: Behaviour | None
-) -> None:
+async def test_second_try_of_a_stop_fits_into_the_limits(tmp_path: Path, status: Behaviour | None) -> None:
     script = {"stop": hang, "list": hang} | ({"status": status} if status else {})
     limits = TakeLimits(start_answer_grace=0.1, stop_timeout=0.5, status_timeout=0.5)
     bad = ScriptedCamera("bad", script=script)

@@ -92,13 +92,13 @@ def contains(record: CameraRecord, truth: float) -> bool:
 # -- the rows -------------------------------------------------------------------------------------
 
 
-def test_an_answer_that_was_only_heard_closes_nothing() -> None:
+def test_answer_that_was_only_heard_sets_no_upper_limit() -> None:
     record = inferred(camera(answer_meaning="heard"))
     assert (record.first_frame_at, record.first_frame_bound, record.first_frame_source) == (None, None, None)
     assert [(one.source, one.latest, one.assumed) for one in record.evidence] == [("command", None, False)]
 
 
-def test_an_answer_that_the_recording_has_begun_does() -> None:
+def test_answer_that_recording_began_sets_an_upper_limit() -> None:
     record = inferred(camera(answer_meaning="recording"))
     assert (record.first_frame_source, record.contradictions) == ("answer", [])
     assert record.first_frame_bound == pytest.approx(0.002, abs=1e-6)
@@ -117,7 +117,7 @@ def test_file_that_ends_early_is_not_judged_a_late_begin() -> None:
     assert contains(inferred(camera(answer_meaning="heard", files=[video(3.0)])), 0.01)
 
 
-def test_a_phone_whose_camera_opens_later_is_bounded_by_its_status() -> None:
+def test_status_bounds_a_phone_that_opens_late() -> None:
     record = camera(answer_meaning="heard")
     for asked, recording in ((0.1, False), (1.3, False), (1.6, True), (1.9, True)):
         note_status(record, RecordingReport(T0 + asked, T0 + asked + 0.002, recording))
@@ -128,7 +128,7 @@ def test_a_phone_whose_camera_opens_later_is_bounded_by_its_status() -> None:
     assert record.first_frame_bound < 0.5
 
 
-def test_a_scheduled_start_that_came_late_is_a_contradiction() -> None:
+def test_late_scheduled_start_is_a_contradiction() -> None:
     record = inferred(scheduled(files=[video(3.6)]))
     assert contains(record, 1.4)
     assert contains(record, 0.0)
@@ -151,7 +151,7 @@ def test_schedule_beside_a_status_counts_only_with_a_time_server() -> None:
 
 
 @pytest.mark.parametrize("ntp", [None, clock(0.0)])
-def test_a_schedule_sets_no_end_that_other_evidence_leaves_open(ntp: ClockRecord | None) -> None:
+def test_schedule_sets_no_upper_limit_of_its_own(ntp: ClockRecord | None) -> None:
     """Its start was 0.3 s late. The stop took 1.2 s, so the length of its file does not show it."""
     late = scheduled(clock=clock(), stopped_at=at(6.2), files=[video(4.7)])
     note_status(late, RecordingReport(T0 - 0.5, T0 - 0.498, recording=False))
@@ -164,7 +164,7 @@ def test_a_schedule_sets_no_end_that_other_evidence_leaves_open(ntp: ClockRecord
     assert record.first_frame_bound < 0.41
 
 
-def test_a_schedule_alone_says_nothing_once_the_device_has_denied_it() -> None:
+def test_schedule_denied_by_the_device_is_not_evidence() -> None:
     late = scheduled(clock=clock())
     note_status(late, RecordingReport(T0 - 0.5, T0 - 0.498, recording=False))
     assert inferred(late.model_copy(deep=True)).first_frame_source == "schedule"
@@ -182,7 +182,7 @@ def test_device_clock_ahead_of_ours_is_bounded_by_seen_frames() -> None:
     assert contains(record, -0.3)
 
 
-def test_a_device_that_records_before_its_schedule_is_found_out() -> None:
+def test_device_recording_before_its_schedule() -> None:
     early = scheduled(clock=clock())
     note_status(early, RecordingReport(T0 - 0.5, T0 - 0.498, recording=True))
     record = inferred(early)
@@ -201,7 +201,7 @@ def test_devices_are_compared_with_the_clock_that_t0_is_on() -> None:
     assert contains(inferred(alone), -1.005)
 
 
-def test_a_file_longer_than_its_recording_was_begun_by_somebody_else() -> None:
+def test_file_longer_than_its_recording_began_before() -> None:
     record = inferred(scheduled(stop_commanded_at=at(4.0), stopped_at=at(4.08), files=[video(7.03)]))
     assert contains(record, -3.03)
     assert any("schedule" in told and "length" in told for told in record.contradictions)
@@ -223,7 +223,7 @@ def test_command_after_another_controllers_start_bounds_nothing() -> None:
     assert any("schedule" in told and "length" in told for told in record.contradictions)
 
 
-def test_a_device_that_says_it_was_recording_already_is_judged() -> None:
+def test_device_already_recording_is_a_contradiction() -> None:
     record = camera(
         features=["scheduled_start"],
         commanded_at=at(-3.0),
@@ -238,7 +238,7 @@ def test_a_device_that_says_it_was_recording_already_is_judged() -> None:
     assert len(record.contradictions) == 2
 
 
-def test_a_devices_word_is_read_by_its_measured_clock() -> None:
+def test_device_report_is_converted_by_its_clock() -> None:
     first, last = clock(1.0, when=-3.0), clock(1.0 + 100e-6 * 603, when=600.0)
     line = first.with_measurement(last.points[0].clock_offset())
     truth = 0.031
@@ -252,7 +252,7 @@ def test_a_devices_word_is_read_by_its_measured_clock() -> None:
     assert line.line().interval(T0 + 300.0).contains(1.0 + 100e-6 * 303)
 
 
-def test_a_device_that_lies_about_its_first_frame_is_contradicted() -> None:
+def test_device_report_that_is_wrong_is_a_contradiction() -> None:
     told = DeviceMomentRecord(unix=T0 + 2.0, bound=0.01)
     record = inferred(scheduled(clock=clock(), device_first_frame=told, files=[video(5.0)]))
     assert len(record.contradictions) == 2
@@ -287,7 +287,7 @@ def test_answers_of_version_1_count_where_their_meaning_is_known(
     assert (record.first_frame_at is None) == (source is None)
 
 
-async def test_a_take_of_version_1_gets_what_its_files_say() -> None:
+async def test_version_1_take_gets_evidence_of_its_files() -> None:
     manifest = await Manifest.load(TAKES / "whole")
     infer_first_frames(manifest)
     phone, recorder = manifest.cameras
@@ -296,7 +296,7 @@ async def test_a_take_of_version_1_gets_what_its_files_say() -> None:
     assert align_take(manifest).window is not None
 
 
-def test_a_clock_that_is_measured_for_hours_keeps_a_few_points() -> None:
+def test_clock_measured_for_hours_keeps_few_points() -> None:
     record = clock(0.0, 1e-4, 0.0)
     for number in range(1, 600):
         when = 60.0 * number
@@ -416,7 +416,7 @@ def test_evidence_is_written_with_finite_times() -> None:
             assert moment is None or math.isfinite(moment.unix)
 
 
-def test_a_schedule_is_placed_by_all_that_is_known_of_the_reference() -> None:
+def test_schedule_placed_by_all_measurements_of_the_reference() -> None:
     """T0 was sent by an offset that was known to 50 ms. What was measured since is better."""
     rough, fine = ClockOffset(1.0, 0.05, 0.1, 8, T0 - 3), ClockOffset(1.04, 0.001, 0.002, 8, T0 + 20)
     manifest = take(scheduled(clock=clock(1.04)), ntp=ClockRecord.of(rough, fine))

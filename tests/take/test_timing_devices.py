@@ -87,7 +87,7 @@ async def phone(directory: Path, recorder: BytesRecorder, **options: Any) -> Asy
 
 @pytest.mark.parametrize("dialect", [1, 2])
 @pytest.mark.parametrize("skew", [0.0, 1.25])
-async def test_a_device_of_our_own_tells_its_first_frame(tmp_path: Path, dialect: int, skew: float) -> None:
+async def test_device_reports_its_first_frame(tmp_path: Path, dialect: int, skew: float) -> None:
     recorder = Filming(opens=0.05)
     faults = DeviceFaults(clock_skew=skew)
     options: dict[str, Any] = {"dialect": dialect, "faults": faults, "clock_offset": lambda: -skew}
@@ -103,7 +103,7 @@ async def test_a_device_of_our_own_tells_its_first_frame(tmp_path: Path, dialect
         assert record.clock.offset == pytest.approx(skew, abs=0.05)
 
 
-async def test_the_word_is_only_for_controllers_that_ask(tmp_path: Path) -> None:
+async def test_first_frame_only_for_controllers_that_ask(tmp_path: Path) -> None:
     recorder = Filming()
     async with running(tmp_path, recorder) as device:
         assert "firstFrameAt" not in await ask(device, "DEVICE_STATUS", firstFrame=True)
@@ -152,7 +152,7 @@ class SlowOak(Oak):
         super().start_at(time.time() + 1.5)
 
 
-async def test_a_phone_whose_camera_opens_after_its_answer(tmp_path: Path) -> None:
+async def test_phone_that_opens_after_its_answer(tmp_path: Path) -> None:
     began: list[float] = []
 
     class Noting(SlowOak):
@@ -208,7 +208,7 @@ class Told(Measured):
 
 
 @pytest.mark.parametrize("by", ["length", "status"])
-async def test_a_scheduled_start_that_comes_late_is_found_out(tmp_path: Path, by: str) -> None:
+async def test_late_scheduled_start_is_detected(tmp_path: Path, by: str) -> None:
     made = {"length": Measured, "status": Told}[by]
     camera = made("phone", scheduled=True, clock=0.0, opens=1.4)
     verify = camera.verify if by == "length" else None
@@ -221,7 +221,7 @@ async def test_a_scheduled_start_that_comes_late_is_found_out(tmp_path: Path, by
     assert record.outcome is Outcome.INCOMPLETE
 
 
-async def test_a_phone_that_records_for_somebody_else_is_asked_before_t0(tmp_path: Path) -> None:
+async def test_phone_recording_for_another_is_polled_before_t0(tmp_path: Path) -> None:
     class Busy(Told):
         """Somebody else starts it while it is armed."""
 
@@ -254,7 +254,7 @@ async def test_a_phone_that_records_for_somebody_else_is_asked_before_t0(tmp_pat
     assert record.outcome is Outcome.INCOMPLETE
 
 
-async def test_a_device_that_says_recording_long_before_its_schedule_is_judged(tmp_path: Path) -> None:
+async def test_device_recording_long_before_its_schedule(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path / "device", recorder) as device:
         camera = await MultiCamCamera.connect(f"multicam://127.0.0.1:{device.port}")
@@ -275,7 +275,7 @@ async def test_a_device_that_says_recording_long_before_its_schedule_is_judged(t
 
 
 @pytest.mark.parametrize("ahead", [0.0, 1.005])
-async def test_a_device_is_compared_with_the_clock_that_t0_is_on(tmp_path: Path, ahead: float) -> None:
+async def test_device_is_compared_with_the_clock_of_t0(tmp_path: Path, ahead: float) -> None:
     """The time server and the device agree, and this computer is a second off from both."""
 
     async def query() -> ClockOffset:
@@ -310,7 +310,7 @@ async def service_camera(directory: Path, generation: int, delay: float) -> Asyn
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-async def test_a_service_that_answers_before_its_recorder_starts(tmp_path: Path, generation: int) -> None:
+async def test_service_answers_before_its_recorder_starts(tmp_path: Path, generation: int) -> None:
     """Its recorder is a real one; it begins 1.2 s after the answer, or what starting it takes later."""
     async with service_camera(tmp_path / "service", generation, 1.2) as camera:
         take = await Take([camera], tmp_path / "takes", verify=verify_file).run(duration=3.0, start_in=0.1)
@@ -325,7 +325,7 @@ async def test_a_service_that_answers_before_its_recorder_starts(tmp_path: Path,
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-async def test_a_service_that_answers_when_it_records(tmp_path: Path, generation: int) -> None:
+async def test_service_answers_when_it_records(tmp_path: Path, generation: int) -> None:
     async with service_camera(tmp_path / "service", generation, 0.0) as camera:
         take = await Take([camera], tmp_path / "takes", verify=verify_file).run(duration=1.0, start_in=0.1)
     (record,) = take.manifest.cameras
@@ -376,7 +376,7 @@ async def test_clocks_are_measured_before_during_and_after(tmp_path: Path) -> No
     assert found.cameras[0].clock == clock
 
 
-async def test_a_camera_whose_clock_cannot_be_measured_again_keeps_its_first(tmp_path: Path) -> None:
+async def test_clock_not_measured_again_keeps_the_first(tmp_path: Path) -> None:
     class Once(ScriptedCamera):
         async def measure_clock(self, *, samples: int = 8) -> ClockOffset:
             if "clock" in self.calls:
@@ -390,7 +390,7 @@ async def test_a_camera_whose_clock_cannot_be_measured_again_keeps_its_first(tmp
     assert (record.clock.offset, len(record.clock.points), record.clock.drift) == (0.25, 1, None)
 
 
-async def test_a_slow_clock_gets_the_samples_that_there_is_time_for(tmp_path: Path) -> None:
+async def test_slow_clock_gets_samples_within_its_timeout(tmp_path: Path) -> None:
     class Slow(ScriptedCamera):
         asked: list[int]
 
