@@ -209,7 +209,7 @@ async def test_frame_times_first_frame_that_waited(tmp_path: Path) -> None:
     assert instants(frames) == pytest.approx([0.92, 1.02, 1.12, 1.22])
 
 
-async def test_segments_follow_each_other_and_go_on_where_their_times_do(tmp_path: Path) -> None:
+async def test_segments_are_placed_by_their_continuous_times(tmp_path: Path) -> None:
     ramp = [n / 10 for n in range(10)]
     anew = await frames_of(tmp_path, {"v-0.mkv": ramp, "v-1.mkv": ramp, "v-2.mkv": ramp}, drift=0.0)
     assert instants(anew) == pytest.approx([n / 10 for n in range(30)])

@@ -250,7 +250,7 @@ async def test_early_end_of_a_local_recorder_is_recorded(tmp_path: Path) -> None
     assert record.outcome is Outcome.INCOMPLETE
 
 
-async def test_evidence_at_odds_that_a_recorder_here_found_is_a_contradiction(tmp_path: Path) -> None:
+async def test_evidence_at_odds_of_a_local_recorder_is_a_contradiction(tmp_path: Path) -> None:
     class Recorder(ScriptedCamera):
         async def stop(self, *, timeout: float = 60.0) -> StopReport:
             report = await super().stop(timeout=timeout)

@@ -23,7 +23,7 @@ from tests.support.scripted_camera import ScriptedCamera, ScriptedStillCamera, h
 from tests.support.waiting import eventually
 
 
-async def test_one_picture_at_t0_comes_home(tmp_path: Path) -> None:
+async def test_picture_at_t0_is_downloaded(tmp_path: Path) -> None:
     events: list[Event] = []
     still = ScriptedStillCamera("still")
     take = Take([still, ScriptedCamera("video")], tmp_path, emit=events.append)
@@ -176,7 +176,7 @@ async def test_cancelled_while_the_picture_is_taken(tmp_path: Path) -> None:
     assert [error.step for error in record.errors] == ["start"]
 
 
-async def test_cancelled_after_the_picture_it_is_brought_home(tmp_path: Path) -> None:
+async def test_cancelled_after_the_picture_downloads_it(tmp_path: Path) -> None:
     still = ScriptedStillCamera("still")
     take = Take([still], tmp_path)
     running = asyncio.ensure_future(take.run(duration=30, start_in=0))

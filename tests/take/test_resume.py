@@ -130,7 +130,7 @@ async def test_killed_before_t0_nothing_records_afterwards(tmp_path: Path) -> No
     assert [camera.files for camera in manifest.cameras] == [[], []]
 
 
-async def test_killed_while_recording_everything_is_stopped_and_comes_home(tmp_path: Path) -> None:
+async def test_killed_while_recording_resume_stops_and_downloads(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with both(tmp_path) as devices:
 

@@ -74,7 +74,7 @@ async def resume_in(host: str, take: Take, session: Session, leave: asyncio.Even
         group.cancel_scope.cancel()
 
 
-async def test_killed_in_stopping_and_resumed_whole_is_complete(tmp_path: Path) -> None:
+async def test_killed_in_stopping_resumed_take_is_complete(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"footage" * 1000)
     recorder.may_stop.clear()
     async with running(tmp_path / "device", recorder) as device:

@@ -115,7 +115,7 @@ def test_no_path_leads_out_of_the_directory(tmp_path: Path, outside: Path, name:
         Folder(take / "linked" / "deeper", make=True)
 
 
-def test_links_on_the_way_to_the_directory_and_odd_names_are_no_harm(tmp_path: Path) -> None:
+def test_links_to_the_directory_and_odd_names_are_harmless(tmp_path: Path) -> None:
     (tmp_path / "real" / "take").mkdir(parents=True)
     (tmp_path / "way").symlink_to(tmp_path / "real")
     take = tmp_path / "way" / "take"
@@ -126,7 +126,7 @@ def test_links_on_the_way_to_the_directory_and_odd_names_are_no_harm(tmp_path: P
             read_file(take / "one" / "two" / "a\nb %d", 3)
 
 
-def test_two_names_in_one_directory_are_what_a_killed_download_leaves(tmp_path: Path) -> None:
+def test_two_names_of_a_file_left_by_a_killed_download(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(SECRET)
     (tmp_path / "v.mp4.part").hardlink_to(tmp_path / "v.mp4")
     with confined(Root.of(tmp_path)):

@@ -50,7 +50,7 @@ async def test_interrupted_takes_beside_an_unreadable_directory() -> None:
     assert [(one.name, one.left) for one in found] == [("dead", frozenset({"scripted://one"}))]
 
 
-async def test_looking_makes_no_journal_for_a_take_that_ended_meanwhile(tmp_path: Path) -> None:
+async def test_interrupted_takes_makes_no_journal(tmp_path: Path) -> None:
     directory = await left_behind(tmp_path, ScriptedCamera("one"))
     (directory / JOURNAL_NAME).unlink()
     with pytest.raises(StorageError):

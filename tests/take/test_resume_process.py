@@ -41,7 +41,7 @@ async def controller(device: MultiCamDevice, directory: Path) -> AsyncIterator[a
         await process.wait()
 
 
-async def test_ctrl_c_stops_the_device_and_brings_its_file_home(tmp_path: Path) -> None:
+async def test_ctrl_c_stops_the_device_and_downloads_its_file(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"footage" * 1000)
     async with running(tmp_path / "device", recorder) as device, controller(device, tmp_path) as process:
         await eventually(lambda: device.phase is RecordingPhase.RECORDING, 20)

@@ -16,7 +16,7 @@ from asynccam.take.store import TakeDirectory
 from tests.support.scripted_camera import ScriptedCamera, hang
 
 
-async def test_files_of_all_cameras_come_home_with_a_manifest(tmp_path: Path) -> None:
+async def test_files_of_all_cameras_are_downloaded_with_a_manifest(tmp_path: Path) -> None:
     cameras = [ScriptedCamera("left"), ScriptedCamera("right", contents={"a.mp4": b"one", "b.mp4": b"two"})]
     take = await Take(cameras, tmp_path, name="first").run(duration=0.05, start_in=0.02)
     assert take.ok
@@ -73,7 +73,7 @@ async def test_every_moment_is_in_order(tmp_path: Path) -> None:
     assert (manifest.duration, manifest.start.start_in, manifest.start.source) == (0.1, 0.05, "system")
 
 
-async def test_scheduled_cameras_hear_of_t0_ahead_and_the_others_at_t0(tmp_path: Path) -> None:
+async def test_scheduled_cameras_get_t0_ahead_others_start_at_t0(tmp_path: Path) -> None:
     scheduled = [ScriptedCamera(f"scheduled{n}", scheduled=True) for n in range(3)]
     others = [ScriptedCamera(f"other{n}") for n in range(3)]
     take = await Take([*others, *scheduled], tmp_path).run(duration=0.05, start_in=0.2)

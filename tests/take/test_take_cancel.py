@@ -119,7 +119,7 @@ async def cancelled_when(take: Take, ready: Callable[[], bool]) -> None:
         await task
 
 
-async def test_cancelled_while_recording_brings_the_files_home(tmp_path: Path) -> None:
+async def test_cancelled_while_recording_downloads_the_files(tmp_path: Path) -> None:
     cameras = [ScriptedCamera("one"), ScriptedCamera("two", scheduled=True)]
     take = Take(cameras, tmp_path, limits=SHORT)
     await cancelled_when(take, lambda: all(camera.recording for camera in cameras))

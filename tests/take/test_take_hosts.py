@@ -235,7 +235,7 @@ async def when_recording(take: Take, recording: asyncio.Event) -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-async def test_given_up_by_its_deadline_it_says_so_and_can_be_resumed(tmp_path: Path, host: str) -> None:
+async def test_ending_over_its_deadline_is_reported_and_resumable(tmp_path: Path, host: str) -> None:
     camera = ScriptedCamera("one", script={"stop": in_turn(hang, None)})
     limits = TakeLimits(start_answer_grace=0.05, cancel_timeout=0.3)
     take = Take([camera], tmp_path, limits=limits)

@@ -71,7 +71,7 @@ async def check_home(manifest: Manifest, directory: Path, recorders: list[BytesR
 
 
 @pytest.mark.parametrize("dialect", [1, 2])
-async def test_three_devices_start_together_and_their_files_come_home(tmp_path: Path, dialect: int) -> None:
+async def test_three_devices_start_together_and_are_downloaded(tmp_path: Path, dialect: int) -> None:
     async with rig(tmp_path, dialect=dialect) as peers, Session() as session:
         cameras = await session.connect_all(peers.addresses)
         take = await session.take(cameras, duration=0.3, directory=tmp_path / "takes", start_in=0.8)
