@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Final
 
 from asynccam.errors import ConnectionError
-from asynccam.runtime.tasks import TaskScope
 
 _LOG = logging.getLogger(__name__)
 _BACKLOG: Final = 512
@@ -32,7 +31,7 @@ class Listener:
         self._port = port
         self._on_connection = on_connection
         self._sockets: list[socket.socket] = []
-        self._scope = TaskScope("listener")
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
 
     @property
     def port(self) -> int:
@@ -55,14 +54,17 @@ class Listener:
             self._close_sockets()
             raise
         for listener in self._sockets:
-            self._scope.spawn(self._accept(listener), name="accept")
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Stop listening; harmless when called twice."""
-        try:
-            await self._scope.aclose()
-        finally:
-            self._close_sockets()
+        loop = asyncio.get_running_loop()
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
+        for listener in self._sockets:
+            loop.remove_reader(listener)
+        self._close_sockets()
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -86,14 +88,22 @@ class Listener:
             listener.close()
         self._sockets.clear()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, address = await loop.sock_accept(listener)
-            except OSError as error:
-                _LOG.warning("cannot accept a connection: %s", error)
-                await asyncio.sleep(_ACCEPT_PAUSE)
-                continue
-            self._on_connection(sock, address[0], address[1])
-            await asyncio.sleep(0)  # sock_accept does not yield while connections wait
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept one connection a turn of the loop.
+
+        Not by `loop.sock_accept`: a task that is cancelled when it has just accepted loses the socket.
+        """
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            _LOG.warning("cannot accept a connection: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            self._pauses[listener] = loop.call_later(
+                _ACCEPT_PAUSE, loop.add_reader, listener, self._accept, listener
+            )
+            return
+        sock.setblocking(False)
+        self._on_connection(sock, address[0], address[1])

@@ -192,7 +192,7 @@ class MultiCamDevice:
         self._stack.push_async_callback(self._serving.aclose)
         self._stack.push_async_callback(self._uploads.aclose)
         self._stack.push_async_callback(self._control.aclose, timeout=self._limits.shutdown_timeout)
-        self._stack.push_async_callback(self._listener.aclose)
+        self._stack.callback(self._listener.close)
         await self._listener.open()
         if self._announce:
             addresses = self._listener.addresses

@@ -109,7 +109,7 @@ class MediaServer:
         self._started = True
         try:
             self._stack.push_async_callback(self._serving.aclose, timeout=self._limits.shutdown_timeout)
-            self._stack.push_async_callback(self._listener.aclose)
+            self._stack.callback(self._listener.close)
             await self._camera.prepare()
             await self._listener.open()
         except BaseException:
