@@ -243,13 +243,13 @@ class MqttBridge:
             await self._subscribe_optional(client, birth_topic(self._discovery), "restarts of Home Assistant")
         await self._replayed.wait()
         self._client = client
+        self.connects += 1
         await self._reconcile(client)
         self._documents.clear()
         self._dirty.clear()
         self._new.clear()
         await self._announce_all()
         await self._publish(self.topics.status, ONLINE, retain=True)
-        self.connects += 1
         self._changed.set()
         unsettled = asyncio.get_running_loop().call_later(_STATE_TIMEOUT, self._stop_waiting)
         try:
