@@ -272,12 +272,16 @@ async def _sessions(world: World, poll_interval: float, directory: Path, stack: 
     service = await enter(Session.open(*row.places(SERVICES, of_service=True), **given))
     whole = await enter(Session.open(fleet=fleet, **given))
     found = await enter(Session(interfaces=[world.interface], poll_interval=poll_interval))
-    await found.discover(timeout=_GIVE_UP, systems=["multicam"], count=1)
+    own = f"multicam://{row.name}"
+    async with asyncio.timeout(_GIVE_UP):
+        while own not in found.cameras:  # other programs of this computer may announce devices as well
+            await found.discover(timeout=_GIVE_UP, systems=["multicam"], count=len(found.cameras) + 1)
     named = {"single address": single, "service address": service, "fleet": whole, "discovery": found}
     cells = [
         Cell(camera.info.system, name, session, key)
         for name, session in named.items()
         for key, camera in session.cameras.items()
+        if session is not found or key == own
     ]
     if len(cells) != 2 * len(SYSTEMS) + len(SERVICES) + 1:
         away = {str(one) for session in named.values() for one in session.unavailable.values()}
