@@ -57,20 +57,30 @@ class IdentityChecker:
             return
         certain = self.is_duplicate(camera)
         if not certain:
-            try:
-                other = await connect(known)
-            except AsynccamError:
+            run_id = adapter_of(camera.info.system).run_id
+
+            async def ask_known() -> str | None:
+                """Return the run id of the device at the known address, or None if it is not there."""
+                try:
+                    other = await connect(known)
+                except AsynccamError:
+                    return None
+                try:
+                    return await run_id(other) if other.id == camera.id else None
+                finally:
+                    await finish(other.aclose())
+
+            known_run = await ask_known()
+            if known_run is None:
                 return  # it has moved
-            try:
-                if other.id != camera.id:
-                    return
-                run_id = adapter_of(camera.info.system).run_id
-                run_ids = await run_id(other), await run_id(camera)
-            finally:
-                await finish(other.aclose())
-            if run_ids[0] and run_ids[0] == run_ids[1]:
+            new_run = await run_id(camera)
+            if known_run and known_run == new_run:
                 return
-            certain = bool(run_ids[0] and run_ids[1])
+            # A device that moves may answer at the known address until just now: two are there only if it
+            # still does, after the new one has answered.
+            if await ask_known() is None:
+                return
+            certain = bool(known_run and new_run)
             self._duplicates.add((camera.id, str(new)))
         doubt = "" if certain else ", or one device with both addresses, which does not tell"
         raise UsageError(

@@ -11,7 +11,7 @@ from asynccam.errors import AsynccamError, ConnectionError, TimeoutError, UsageE
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
-from asynccam.model.events import CameraFailed, CameraFound, Event
+from asynccam.model.events import CameraChanged, CameraFailed, CameraFound, CameraLost, Event
 from asynccam.model.features import Files
 from asynccam.model.info import CameraInfo, CameraState
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
@@ -87,6 +87,7 @@ class PresenceMonitor:
         self._removed: set[str] = set()
         self._reconnected: set[str] = set()
         self._reported: set[tuple[str, str]] = set()  # ids and addresses of devices that were refused
+        self._unchecked: dict[str, tuple[Camera, Address]] = {}  # announcements to follow later, by id
         self._unclaimed: list[Camera] = []  # connected after their query had timed out
         self._paused: Counter[str] = Counter()  # blocks that pause the polls of a camera, by id
         self._closed = False
@@ -194,6 +195,7 @@ class PresenceMonitor:
         known = self._registry.adopt(camera, target)
         key = known.id
         self._removed.discard(key)
+        self._unchecked.pop(key, None)
         self._addresses[key] = known.info.address
         if self._poll_interval is not None and _poll(key) not in self._scheduler:
             self._scheduler.schedule(
@@ -249,7 +251,8 @@ class PresenceMonitor:
         """Add a camera that announces itself from another address; return the known one.
 
         If another device announces the id, the known one stays, a `CameraFailed` reports it once, and None is
-        returned.
+        returned. So it is if nothing answers at the new address yet, while the known one answers: mDNS
+        announces once, so that the announcement is kept, and followed when the known address fails.
         """
         address = camera.info.address
         try:
@@ -259,11 +262,26 @@ class PresenceMonitor:
             if self._registry.cameras.get(camera.id) is camera:  # discovery has moved it already
                 adapter = adapter_of(camera.info.system)
                 adapter.set_address(camera, Address.parse(self._addresses[camera.id]))
-            if isinstance(error, UsageError) and (camera.id, address) not in self._reported:
+            if not isinstance(error, UsageError):
+                self._unchecked[camera.id] = camera, Address.parse(address)
+            elif (camera.id, address) not in self._reported:
                 self._reported.add((camera.id, address))
                 self._emit(CameraFailed(camera=camera.id, step="connect", error=error))
             return None
         return self.add(camera)
+
+    def _follow_unchecked(self, key: str) -> None:
+        """Follow an announcement that could not be checked, now that the known address does not answer."""
+        if key not in self._unchecked:
+            return
+        camera, address = self._unchecked.pop(key)
+        known = self._registry.cameras[key]
+        before = known.info.address
+        adapter_of(camera.info.system).set_address(camera, address)
+        self.add(camera)
+        if known is camera and known.info.address != before:  # the registry saw no change to report
+            self._emit(CameraChanged(camera=key, info=known.info))
+        self.retry_now(key)
 
     def remove(self, key: str) -> None:
         """Forget a camera or a target, and neither probe nor poll it any longer."""
@@ -272,6 +290,7 @@ class PresenceMonitor:
             self._queries.drop(name)
         self._first_timeouts.pop(key, None)
         self._addresses.pop(key, None)
+        self._unchecked.pop(key, None)
         self._identities.forget(key)
         self._reported = {(other, address) for other, address in self._reported if other != key}
         self._registry.forget(key)
@@ -301,6 +320,7 @@ class PresenceMonitor:
     def _poll_failed(self, key: str, error: Exception) -> None:
         if not self._would_disturb_take(key):
             self._registry.mark_failed(key, error)
+            self._follow_unchecked(key)
 
     def _would_disturb_take(self, key: str) -> bool:
         """Return whether a poll would disturb a take: before T0, while it stops its cameras, or in `pause`.
@@ -333,6 +353,8 @@ class PresenceMonitor:
 
     def on_event(self, event: Event) -> None:
         """Draw conclusions from an event of the session."""
+        if isinstance(event, CameraLost):
+            self._unchecked.pop(event.camera, None)
         if isinstance(event, ConnectionStateChanged):
             self._connection_changed(event)
         elif self._registry.on_event(event):

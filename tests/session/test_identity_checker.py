@@ -1,7 +1,8 @@
 """Another device at a known address, and two devices with one id."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,9 +11,12 @@ import pytest
 
 from asynccam import Session
 from asynccam.errors import UsageError
-from asynccam.model.events import CameraFailed
+from asynccam.model.events import CameraChanged, CameraFailed
+from asynccam.model.info import CameraState
 from asynccam.model.manifest import Outcome
+from asynccam.net.mdns import announce
 from asynccam.runtime.retry import Backoff
+from asynccam.systems.multicam.models import SERVICE_TYPE
 from tests.support.command import asynccam
 from tests.support.devices import free_port
 from tests.support.multicam_device import running
@@ -20,6 +24,26 @@ from tests.support.waiting import eventually
 
 PATIENT = 30.0
 QUICK: dict[str, Any] = {"backoff": Backoff(initial=0.02, maximum=0.1), "interfaces": ["127.0.0.1"]}
+
+
+@asynccontextmanager
+async def devices_without_a_run_id(
+    *addresses: tuple[str, int], on_request: Callable[[bytes], None] = lambda request: None
+) -> AsyncIterator[list[asyncio.Server]]:
+    """Listeners that answer every request as one ready device, as the makers' apps do."""
+    before = asyncio.all_tasks()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        on_request(await reader.read(4096))
+        writer.write(b'{"deviceId":"phone","status":"ready","timestamp":1729000000.5}')
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    async with AsyncExitStack() as stack:
+        opened = [await asyncio.start_server(answer, *address) for address in addresses]
+        yield [await stack.enter_async_context(server) for server in opened]
+        await eventually(lambda: asyncio.all_tasks() <= before)
 
 
 async def test_other_device_at_a_known_address_is_not_recorded(tmp_path: Path) -> None:
@@ -90,17 +114,8 @@ async def test_device_with_two_addresses_is_one_camera(tmp_path: Path) -> None:
 
 
 async def test_devices_without_a_run_id_are_refused() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(4096)
-        writer.write(b'{"deviceId":"phone","status":"ready","timestamp":1729000000.5}')
-        writer.close()
-
     port = free_port()
-    async with (
-        await asyncio.start_server(answer, "127.0.0.1", port),
-        await asyncio.start_server(answer, "127.0.0.2", port),
-        Session() as session,
-    ):
+    async with devices_without_a_run_id(("127.0.0.1", port), ("127.0.0.2", port)), Session() as session:
         await session.connect(f"multicam://127.0.0.1:{port}")
         await session.connect(f"multicam://localhost:{port}")
         with pytest.raises(UsageError, match="or one device with both addresses, which does not tell"):
@@ -147,6 +162,65 @@ async def test_discovered_device_that_moved_is_followed(tmp_path: Path) -> None:
         async with running(tmp_path / "b", **announced) as moved:
             camera = session.cameras[f"multicam://{name}"]
             await eventually(lambda: camera.info.address == f"multicam://127.0.0.1:{moved.port}", PATIENT)
+
+
+async def test_known_device_that_ends_during_the_check_has_moved(tmp_path: Path) -> None:
+    """It answers at its known address when the check begins, and not any longer when it ends."""
+    port = free_port()
+    requests: list[bytes] = []
+
+    def end(request: bytes) -> None:
+        requests.append(request)
+        if b'"runMark"' in request:
+            servers[0].close()
+
+    async with (
+        devices_without_a_run_id(("127.0.0.1", port), on_request=end) as servers,
+        running(tmp_path, device_id="phone") as moved,
+        Session(poll_interval=None) as session,
+    ):
+        camera = await session.connect(f"multicam://127.0.0.1:{port}")
+        there = f"multicam://127.0.0.1:{moved.port}"
+        assert await session.connect(there) is camera
+        assert b'"runMark"' in requests[-1]
+        assert camera.info.address == there
+
+
+@pytest.mark.parametrize("discovered", [False, True], ids=["by address", "by discovery"])
+async def test_announcement_before_the_device_answers_is_followed_later(
+    tmp_path: Path, discovered: bool
+) -> None:
+    """mDNS announces once: what could not be checked then is followed when the known address fails."""
+    name = f"mover-{uuid4().hex[:12]}"
+    key, loopback = f"multicam://{name}", ["127.0.0.1"]
+    new_port = free_port()
+    there = f"multicam://127.0.0.1:{new_port}"
+    async with AsyncExitStack() as stack:
+        changes: list[CameraChanged] = []
+        async with running(tmp_path / "a", device_id=name, host="127.0.0.1") as known:
+            targets = [] if discovered else [f"multicam://127.0.0.1:{known.port}"]
+            opened = Session.open(*targets, poll_interval=0.2, timeout=PATIENT, **QUICK)
+            session = await stack.enter_async_context(opened)
+            session.subscribe(changes.append, CameraChanged)
+            service = announce(SERVICE_TYPE, f"multiCam-{name}", known.port, interfaces=loopback)
+            if discovered:
+                announcement = await stack.enter_async_context(service)
+                await session.discover(timeout=0.1, systems=["multicam"])
+                await eventually(lambda: key in session.cameras, PATIENT)
+                await announcement.move(port=new_port)
+            else:
+                service = announce(SERVICE_TYPE, f"multiCam-{name}", new_port, interfaces=loopback)
+                await stack.enter_async_context(service)
+            unchecked = session._presence._unchecked
+            await eventually(lambda: key in unchecked, PATIENT)
+            camera = session.cameras[key]
+            assert camera.info.address == f"multicam://127.0.0.1:{known.port}"
+            assert (await camera.status()).state is CameraState.READY
+        await eventually(lambda: key in session.unavailable, PATIENT)
+        async with running(tmp_path / "b", device_id=name, host="127.0.0.1", port=new_port):
+            await eventually(lambda: key not in session.unavailable, PATIENT)
+            assert camera.info.address == there
+            assert [change.info.address for change in changes if change.camera == key][-1:] == [there]
 
 
 async def test_record_command_names_missing_cameras(tmp_path: Path) -> None:
