@@ -22,6 +22,8 @@ async def test_close_beside_an_arriving_connection_loses_no_socket(turns: int) -
     accepted: list[socket.socket] = []
     listener = Listener("127.0.0.1", 0, connections(accepted))
     await listener.open()
+    for _ in range(3):
+        await asyncio.sleep(0)  # it waits for a connection by then
     with socket.create_connection(("127.0.0.1", listener.port)):
         for _ in range(turns):
             await asyncio.sleep(0)
