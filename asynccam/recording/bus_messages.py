@@ -23,9 +23,8 @@ class BusMessage:
 
 @dataclass(frozen=True, slots=True)
 class StateChanged(BusMessage):
-    """A change of an element's state, from ``ready`` to ``paused`` for example."""
+    """A change of an element's state, to ``paused`` for example."""
 
-    old: str
     new: str
 
 
@@ -52,34 +51,25 @@ class PipelineError(BusMessage):
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineWarning(BusMessage):
-    """Warning of an element."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class SegmentOpened(BusMessage):
     """Start of a file."""
 
-    location: str | None  # path as the muxer was given it, or None where the muxer does not report it (HLS)
     running_time: float  # seconds since the pipeline started, by its first frame
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentClosed(BusMessage):
-    """End of a file; attributes as `SegmentOpened`, with the time of its end."""
+    """End of a file."""
 
-    location: str | None
-    running_time: float
+    location: str | None  # path as the muxer was given it, or None where the muxer does not report it (HLS)
+    running_time: float  # of its end, as in `SegmentOpened`
 
 
 @dataclass(frozen=True, slots=True)
 class FrameCount(BusMessage):
-    """Frames so far; ``dropped`` is None if this counter does not know."""
+    """Frames that a ``progressreport`` has counted so far."""
 
     frames: int
-    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +82,6 @@ class FramesDropped(BusMessage):
     """Frames that an element lost or discarded so far (quality of service)."""
 
     dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class CapsSet(BusMessage):
-    """Format that a pad agreed on; only with ``-v``."""
-
-    caps: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +100,9 @@ _BUS: Final = re.compile(
     r'Got message #\d+ from (?:element|pad|object) "([^"]*)" \(([\w-]+)\): (.*)', re.DOTALL
 )
 _FIELD: Final = re.compile(r'([\w-]+)=\([^)]*\)("(?:[^"\\]|\\.)*"|[^,;]*)')
-_STDERR: Final = re.compile(r"(ERROR|WARNING): (?:from element (\S+): )?(.*)", re.DOTALL)
-_NOTIFY: Final = re.compile(r"(/GstPipeline:\S+): (caps|last-message) = (.*)", re.DOTALL)
+_STDERR: Final = re.compile(r"ERROR: (?:from element (\S+): )?(.*)", re.DOTALL)
+_CHAIN: Final = re.compile(r"(/GstPipeline:\S+): last-message = chain .*", re.DOTALL)
 _MAX_DIGITS: Final = 20  # digits of a number of 64 bits, its sign included
-_RENDERED: Final = re.compile(r"rendered: (\d+), dropped: (\d+)")
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 
 
@@ -129,7 +111,6 @@ class LaunchReader:
 
     def __init__(self) -> None:
         self._line = bytearray()
-        self._cut = False
 
     def feed(self, data: bytes) -> list[BusMessage]:
         """Return the messages of the lines that a piece of output completes."""
@@ -140,10 +121,6 @@ class LaunchReader:
             messages.append(self._finish_line())
         self._append(rest)
         return messages
-
-    def eof(self) -> list[BusMessage]:
-        """Return the message of a last line without a line end."""
-        return [self._finish_line()] if self._line else []
 
     def _append(self, piece: bytes) -> None:
         self._line += piece[: _MAX_LINE - len(self._line)]
@@ -159,21 +136,9 @@ def parse_line(line: str) -> BusMessage:
     if bus := _BUS.fullmatch(line):
         return _from_bus(bus[1], bus[2], bus[3]) or OtherLine(bus[1], line)
     if printed := _STDERR.fullmatch(line):
-        element = (printed[2] or "").rpartition(":")[2]
-        return (
-            PipelineError(element, printed[3])
-            if printed[1] == "ERROR"
-            else PipelineWarning(element, printed[3])
-        )
-    if notified := _NOTIFY.fullmatch(line):
-        element = notified[1].rpartition(":")[2]
-        if notified[2] == "caps":
-            return CapsSet(element, notified[3])
-        counted = _RENDERED.search(notified[3])
-        if counted and max(len(counted[1]), len(counted[2])) <= _MAX_DIGITS:
-            return FrameCount(element, int(counted[1]), int(counted[2]))
-        if notified[3].startswith("chain "):
-            return FrameSeen(element)
+        return PipelineError((printed[1] or "").rpartition(":")[2], printed[2])
+    if passed := _CHAIN.fullmatch(line):
+        return FrameSeen(passed[1].rpartition(":")[2])
     return OtherLine("", line)
 
 
@@ -194,11 +159,12 @@ def _from_bus(element: str, kind: str, details: str) -> BusMessage | None:
     try:
         match kind:
             case "state-changed":
-                return StateChanged(element, fields["old-state"], fields["new-state"])
+                return StateChanged(element, fields["new-state"])
             case "element" if details.startswith("splitmuxsink-fragment-opened"):
-                return SegmentOpened(element, _location(fields), _number(fields["running-time"]) / 1e9)
+                return SegmentOpened(element, _number(fields["running-time"]) / 1e9)
             case "element" if details.startswith("splitmuxsink-fragment-closed"):
-                return SegmentClosed(element, _location(fields), _number(fields["running-time"]) / 1e9)
+                location = None if fields["location"] == "NULL" else fields["location"]
+                return SegmentClosed(element, location, _number(fields["running-time"]) / 1e9)
             case "element" if details.startswith("progress,"):
                 return FrameCount(element, _number(fields["current"]))
             case "application" if details.startswith("GstLaunchInterrupt"):
@@ -207,8 +173,6 @@ def _from_bus(element: str, kind: str, details: str) -> BusMessage | None:
                 return FramesDropped(element, max(0, _number(fields["dropped"])))
             case "error":
                 return PipelineError(element, fields.get("debug", details))
-            case "warning":
-                return PipelineWarning(element, fields.get("debug", details))
     except (KeyError, ValueError):
         pass  # worded differently by another version: not a message this parser knows
     return None
@@ -219,11 +183,6 @@ def _number(text: str) -> int:
     if len(text) > _MAX_DIGITS:
         raise ValueError(f"the number has {len(text)} digits")
     return int(text)
-
-
-def _location(fields: dict[str, str]) -> str | None:
-    location = fields["location"]
-    return None if location == "NULL" else location
 
 
 def _unescape(value: str) -> str:

@@ -98,7 +98,7 @@ def measure_coverage(
         interval=0.0 if is_stalled else _interval(run, verdicts, length, stall),
         reason=reason,
         by_count_at=_by_count_at(run, verdicts, length),
-        delay=run.plan.latency,
+        delay=run.plan.stream.latency,
         bound=run.first_frame_bound,
     )
 

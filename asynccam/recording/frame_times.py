@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -53,7 +53,8 @@ async def frame_times(path: str | Path, *, timeout: float = 60.0) -> AsyncGenera
 def _frames(path: Path, abort: threading.Event) -> Generator[FrameTime, None, None]:
     try:
         with FileView(path, abort) as view:
-            yield from _indexed(view)
+            for index, shown in enumerate(read_frames(view)):
+                yield FrameTime(index, shown.time, shown.duration, shown.resolution)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except NoTimesError as error:
@@ -62,8 +63,3 @@ def _frames(path: Path, abort: threading.Event) -> Generator[FrameTime, None, No
         return
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _indexed(view: FileView) -> Iterator[FrameTime]:
-    for index, shown in enumerate(read_frames(view)):
-        yield FrameTime(index, shown.time, shown.duration, shown.resolution)

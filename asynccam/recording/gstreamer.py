@@ -22,7 +22,7 @@ _PACKAGES: Final[dict[str, str]] = {
     "gstreamer1.0-plugins-good": "imagefreeze jpegdec jpegenc matroskamux mp4mux multifilesink pngenc"
     " progressreport qtmux rtph264depay rtph264pay rtph265depay rtph265pay rtpjitterbuffer rtpvp8pay"
     " rtpvp9pay rtspsrc splitmuxsink udpsink udpsrc v4l2src videoflip vp8enc vp9enc",
-    "gstreamer1.0-plugins-bad": "fpsdisplaysink gdpdepay gdppay h264parse h264timestamper h265parse"
+    "gstreamer1.0-plugins-bad": "gdpdepay gdppay h264parse h264timestamper h265parse"
     " h265timestamper hlssink2 jpegparse mpegtsmux openh264enc srtsrc x265enc",
     "gstreamer1.0-plugins-ugly": "x264enc",
 }

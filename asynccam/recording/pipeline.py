@@ -7,14 +7,13 @@ is that standard input, of which only the end counts. Until then a leaky queue k
 moment begins with the first frame that arrived at that moment or after it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from asynccam.errors import AsynccamError, StorageError
 from asynccam.recording.elements import Chain, Codec, Graph, GstElement, PadOf, caps
 from asynccam.recording.outputs import FileSet, RecorderOutput, Sink
-from asynccam.recording.sources import Feed, RtpInput, Source, Stream
+from asynccam.recording.sources import Feed, Source, Stream
 
 BACKLOG: Final = 0.3
 """Seconds of frames that wait; afterwards the queue may fall behind by as much before it loses one."""
@@ -54,22 +53,15 @@ _WITH_LENGTHS: Final[dict[Codec, str]] = {"h264": "avc", "h265": "hvc1"}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run of a pipeline, ready to be started.
-
-    Attributes:
-        filtered: Whether spoiled pictures are left out on the way, see `asynccam.recording.sources.Stream`.
-    """
+    """One run of a pipeline, ready to be started."""
 
     graph: Graph
     files: FileSet
+    stream: Stream  # of the source; in ``graph`` there may be a gate behind it
     feed: Feed | None  # data for the standard input of the process, or None
     pass_fds: tuple[int, ...] = ()  # descriptors that it inherits
     armed: bool = False  # whether the first frame is held back until the process is released
     backlog: float = 0.0  # seconds of frames from before the release that are recorded
-    latency: float = 0.0  # seconds that the source holds every frame back
-    caution: str = ""  # possible flaw of the files, in words, or ``""``
-    filtered: bool = False
-    rtp: RtpInput | None = None  # UDP port of the stream, or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +106,11 @@ class Pipeline:
         if held and stream.live and feed is None:
             gate, feeding = gate_chain(chain[: stream.live])
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
-            feed, backlog = _empty_feed, BACKLOG
+            feed, backlog = lambda: iter(()), BACKLOG  # only the end of the feed counts
         main = (*chain, GstElement("queue"), counter, *_after_counter(stream, sink), *sink.chain)
         graph = Graph((main, *others, *sink.others), sink.inner)
-
-        return Plan(
-            graph,
-            sink.files,
-            feed,
-            sink.pass_fds,
-            armed=held and feed is not None,
-            backlog=backlog,
-            latency=stream.latency,
-            caution=stream.caution,
-            filtered=stream.filtered,
-            rtp=stream.rtp,
-        )
+        armed = held and feed is not None
+        return Plan(graph, sink.files, stream, feed, sink.pass_fds, armed, backlog)
 
 
 def _after_counter(stream: Stream, sink: Sink) -> Chain:
@@ -144,8 +125,3 @@ def _after_counter(stream: Stream, sink: Sink) -> Chain:
         return behind
     parse = GstElement(f"{stream.codec}parse", {"config-interval": -1})
     return (*behind, parse, caps(kind, stream_format="byte-stream", alignment="au"))
-
-
-def _empty_feed() -> Iterator[bytes]:
-    """Return a feed that has only an end."""
-    return iter(())

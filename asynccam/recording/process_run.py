@@ -11,13 +11,13 @@ from typing import Final
 
 from asynccam.errors import AsynccamError, RecordingError, StorageError, TimeoutError
 from asynccam.recording import bus_messages as bus
-from asynccam.recording.filter_processes import JpegFilterPipes, JpegFilterProcess, RtpFilterProcess
+from asynccam.recording.filter_processes import JpegFilterProcess, RtpFilterProcess
 from asynccam.recording.gstreamer import Installation
 from asynccam.recording.outputs import FileSet
 from asynccam.recording.pipeline import SOURCE_COUNTER, Plan
 from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.recording.rtp.stream import RtpSender, RtpStream
-from asynccam.recording.sources import FROM_PORT, RTP_READER, TIMESTAMPER
+from asynccam.recording.sources import RTP_READER, TIMESTAMPER
 from asynccam.recording.verify import FileVerdict, verify_files
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
@@ -96,10 +96,9 @@ class ProcessRun:
         self.ready: asyncio.Future[None] = loop.create_future()  # done once an armed start can be released
         self.plan = plan
         self._released_at = 0.0
-        self._first_count: tuple[float, int] | None = (
-            None  # time and number of the first count before the gate
-        )
-        self._last_count: tuple[float, int] = (0.0, 0)  # the same of the last count
+        # Time and number of the first count before the gate, and of the last one:
+        self._first_count: tuple[float, int] | None = None
+        self._last_count = (0.0, 0)
         self.unseen = 0.0
         self.ended_at: float | None = None  # when the process was stopped or found to have ended, or None
         self._on_segment = on_segment
@@ -117,8 +116,7 @@ class ProcessRun:
         self._slept = (-math.inf, 0.0)  # when this computer woke, and how long it had slept
         self._blocked = (-math.inf, 0.0)  # when this program ran again, and how long it had not
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._filter: JpegFilterProcess | None = None
-        self._rtp_filter: RtpFilterProcess | None = None
+        self._filter: JpegFilterProcess | RtpFilterProcess | None = None
         self.listening: asyncio.Future[None] = loop.create_future()  # done once it takes RTP packets
         self.rtp = RtpStream(on_other)
 
@@ -128,30 +126,16 @@ class ProcessRun:
         Raises:
             RecordingError: It cannot be started.
         """
-        if self.plan.rtp is not None:
-            self._rtp_filter = RtpFilterProcess(self.rtp.feed)
-            packets = await self._rtp_filter.start(self.plan.rtp)
-            wanted, place = f"fd={FROM_PORT}", f"fd={packets}"
-            arguments = [place if word == wanted else word for word in self.plan.graph.arguments()]
-            process = await self._launch(tools, environment, arguments, (*self.plan.pass_fds, packets))
-            self._rtp_filter.close_inherited()
-            return process
-        if not self.plan.filtered:
-            return await self._launch(tools, environment, self.plan.graph.arguments(), self.plan.pass_fds)
-        with JpegFilterPipes() as pipes:
-            self._filter = JpegFilterProcess()
-            await self._filter.start(pipes.filter_source, pipes.filter_target)
-            arguments = pipes.arguments(self.plan.graph.arguments())
-            return await self._launch(tools, environment, arguments, (*self.plan.pass_fds, *pipes.inherited))
-
-    async def _launch(
-        self,
-        tools: Installation,
-        environment: Mapping[str, str],
-        arguments: Sequence[str],
-        pass_fds: Sequence[int],
-    ) -> LaunchProcess:
         plan = self.plan
+        descriptors: Mapping[str, int] = {}
+        if plan.stream.rtp is not None:
+            self._filter = RtpFilterProcess(plan.stream.rtp, self.rtp.feed)
+        elif plan.stream.filtered:
+            self._filter = JpegFilterProcess()
+        if self._filter is not None:
+            descriptors = await self._filter.start()
+        places = {f"fd={place}": f"fd={fd}" for place, fd in descriptors.items()}
+        arguments = [places.get(word, word) for word in plan.graph.arguments()]
         self._tick()
         self._process = await LaunchProcess.start(
             # -e: an interrupt ends the stream, so that the muxer finishes its file.
@@ -160,9 +144,11 @@ class ProcessRun:
             feed=plan.feed() if plan.feed is not None else None,
             armed=plan.armed,
             environment=environment,
-            pass_fds=pass_fds,
+            pass_fds=(*plan.pass_fds, *descriptors.values()),
             guarded=bool(tools.guard),
         )
+        if self._filter is not None:
+            self._filter.close_inherited()
         return self._process
 
     def release(self) -> None:
@@ -181,9 +167,8 @@ class ProcessRun:
             if self._process is not None:
                 await self._process.stop(deadlines)
         finally:
-            for filter_process in (self._filter, self._rtp_filter):
-                if filter_process is not None:
-                    await filter_process.stop()
+            if self._filter is not None:
+                await self._filter.stop()
 
     @property
     def dropped(self) -> int:
@@ -197,7 +182,7 @@ class ProcessRun:
 
     @property
     def end_of_stream(self) -> bool:
-        """Return whether the stream reached its end."""
+        """Whether the stream reached its end."""
         return self._eos_seen.done()
 
     @property
@@ -220,17 +205,20 @@ class ProcessRun:
         if process.ended_by_itself:
             status = f"gst-launch-1.0 ended with status {process.returncode} before the first frame"
             return RecordingError(f"{name}: {status}", output=process.output)
-        others = f"; {self.rtp.trouble}" if self.rtp.trouble else ""
-        return TimeoutError(f"{name}: no frame arrived within {timeout:g} s{others}")
+        return TimeoutError(self.with_trouble(f"{name}: no frame arrived within {timeout:g} s"))
+
+    def with_trouble(self, reason: str) -> str:
+        """Return a reason for missing frames, with the trouble that its RTP stream has."""
+        return f"{reason}; {self.rtp.trouble}" if self.rtp.trouble else reason
 
     async def verdicts(self, *, decode: bool = False) -> list[FileVerdict]:
         """Return the verdict on every file, oldest first; raise StorageError if the disk fails."""
         found = await verify_files(self.plan.files, decode=decode)
-        if not self.plan.caution:
+        caution = self.plan.stream.caution
+        if not caution:
             return found
         return [
-            replace(verdict, detail="; ".join(filter(None, (verdict.detail, self.plan.caution))))
-            for verdict in found
+            replace(verdict, detail="; ".join(filter(None, (verdict.detail, caution)))) for verdict in found
         ]
 
     async def has_frame(self) -> bool:
@@ -348,9 +336,6 @@ class ProcessRun:
         self._note_growth()
         self.began_at, self.seen_at = self.grown_at - (now - first), self.grown_at
 
-    def _note_delayed_frame(self) -> None:
-        self._note_first_frame(WALL_CLOCK.elapsed())
-
     def _handle(self, message: bus.BusMessage, now: float) -> None:
         match message:
             case bus.AsyncDone():
@@ -359,14 +344,14 @@ class ProcessRun:
                 # With B frames that may be many frames before the muxer has the first one.
                 self._first_count = self._last_count = (now, 1)
                 self._delay_timer = asyncio.get_running_loop().call_later(
-                    _LONGEST_DELAY, self._note_delayed_frame
+                    _LONGEST_DELAY, lambda: self._note_first_frame(WALL_CLOCK.elapsed())
                 )
             case bus.StateChanged(element=element, new="playing") if (
                 element == RTP_READER and not self.listening.done()
             ):
                 self.listening.set_result(None)
-                if self._rtp_filter is not None:
-                    self._rtp_filter.play()
+                if isinstance(self._filter, RtpFilterProcess):
+                    self._filter.play()
             case bus.StateChanged(element="pipeline0", new="paused") if not self.plan.backlog:
                 self._set_ready()
             case bus.FrameCount(element=element, frames=frames) if element == SOURCE_COUNTER:
@@ -378,7 +363,7 @@ class ProcessRun:
                 self.interrupted |= isinstance(message, bus.InterruptSeen)
                 if not self._eos_seen.done():
                     self._eos_seen.set_result(None)
-            case bus.FrameCount(frames=frames, dropped=dropped):
+            case bus.FrameCount(frames=frames):
                 if self._counted_at is not None and now > self._counted_at:
                     self.fps = (frames - self.frames) / (now - self._counted_at)
                 self._counted_at = now
@@ -386,8 +371,6 @@ class ProcessRun:
                     self._note_growth()
                     self.seen_at = self.grown_at
                 self.frames = frames
-                if dropped is not None:
-                    self._dropped[message.element] = dropped
             case bus.FramesDropped(dropped=dropped):
                 self._dropped[message.element] = dropped
             case bus.SegmentOpened(running_time=running_time):

@@ -443,7 +443,7 @@ class Recorder:
                 reason = await self._monitor(run, process)
                 if reason is EndReason.LIMIT:
                     # The limit counts from the first frame, which is as late as the last one.
-                    self._note_asked_to_end(run.plan.latency)
+                    self._note_asked_to_end(run.plan.stream.latency)
                 elif reason is EndReason.STOPPED:
                     await self._drain(run, process)
                 return reason
@@ -520,8 +520,7 @@ class Recorder:
             was_stalled, stalled = stalled, time.monotonic() - run.grown_at >= self._watch.stall
             if stalled and not was_stalled:
                 self._move(RecorderState.STALLED)
-                others = f"; {run.rtp.trouble}" if run.rtp.trouble else ""
-                self._open_gap(run, f"no frame arrived for {self._watch.stall:g} s{others}")
+                self._open_gap(run, run.with_trouble(f"no frame arrived for {self._watch.stall:g} s"))
             elif was_stalled and not stalled:
                 self._move(RecorderState.RECORDING)
                 self._close_gap(run.grown_at_wall)
@@ -552,8 +551,9 @@ class Recorder:
 
     async def _drain(self, run: ProcessRun, process: LaunchProcess) -> None:
         """Go on until the frames that were made when the recording was asked to end have arrived."""
-        if run.plan.latency and self._asked_to_end_at is not None:
-            left = self._asked_to_end_at + run.plan.latency + _FRAME_DELAY - time.monotonic()
+        latency = run.plan.stream.latency
+        if latency and self._asked_to_end_at is not None:
+            left = self._asked_to_end_at + latency + _FRAME_DELAY - time.monotonic()
             await asyncio.wait({process.exited}, timeout=max(0.0, left))
 
     async def _close_run(self, run: ProcessRun) -> None:
@@ -596,12 +596,10 @@ class Recorder:
 
     def _why_ended(self, run: ProcessRun) -> str:
         """Return why the video ended, should it turn out to have ended early."""
-        reason = "no more frames arrived"
         if self.error is not None:
-            reason = str(self.error)
-        elif self.reason is EndReason.END_OF_STREAM:
-            reason = "the stream ended"
-        return f"{reason}; {run.rtp.trouble}" if run.rtp.trouble else reason
+            return run.with_trouble(str(self.error))
+        ended = self.reason is EndReason.END_OF_STREAM
+        return run.with_trouble("the stream ended" if ended else "no more frames arrived")
 
     def _seconds_earlier(self, run: ProcessRun, verdicts: list[FileVerdict]) -> float:
         """Return the seconds by which the first frame may be older than the bound already reported.

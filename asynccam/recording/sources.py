@@ -35,19 +35,6 @@ Feed = Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class RtpInput:
-    """UDP port that a stream is received at."""
-
-    port: int
-    address: str
-    payload: int  # RTP payload type
-    codec: Literal["h264", "h265"]
-    sender: str = ""  # IP address of the sender, or ``""`` for any
-    reports: int | None = None  # port for RTCP, or None for the same one
-    held: RtpPort | None = None  # the port if it is bound already, or None
-
-
-@dataclass(frozen=True, slots=True)
 class Stream:
     """Elements of a source.
 
@@ -70,7 +57,7 @@ class Stream:
     after_counter: Chain = ()
     caution: str = ""  # possible flaw of the recording, for want of an element, or ``""``
     filtered: bool = False
-    rtp: RtpInput | None = None  # UDP port that ``chain`` reads from, by `FROM_PORT`, or None
+    rtp: "RtpSource | None" = None  # whose packets ``chain`` reads, by `FROM_PORT`
 
 
 class Source(Protocol):
@@ -187,9 +174,11 @@ class SrtJpegSource:
 
     def stream(self, installed: frozenset[str]) -> Stream:
         """Return its elements."""
-        uri = f"srt://{_bracketed(self.host)}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
         receive: Chain = (
-            GstElement("srtsrc", {"uri": uri, "mode": "caller", "latency": self.latency}),
+            GstElement(
+                "srtsrc", {"uri": f"srt://{host}:{self.port}", "mode": "caller", "latency": self.latency}
+            ),
             GstElement("queue"),
             GstElement("fdsink", {"fd": TO_FILTER, "sync": False, "async": False}),
         )
@@ -273,7 +262,6 @@ class RtpSource:
             "application/x-rtp,media=video,clock-rate=90000,"
             f"encoding-name={self.codec.upper()},payload={self.payload}"
         )
-        sender = "" if self.sender is None else normalize_address(self.sender)
         # Reading a socket gives one packet at a time. A source that is not live would hold up the pipeline
         # until the first one, so a live one is added beside it.
         packets = GstElement(
@@ -295,9 +283,7 @@ class RtpSource:
             latency=self.latency / 1000,
             after_counter=_decode_times(self.codec, installed),
             caution=_decode_times_caution(self.codec, installed),
-            rtp=RtpInput(
-                self.port, self.address, self.payload, self.codec, sender, self.rtcp_port, self.held
-            ),
+            rtp=self,
         )
 
 
@@ -373,7 +359,3 @@ def _decode_times_caution(codec: Literal["h264", "h265"], installed: frozenset[s
     if restores_decode_times(codec, installed):
         return ""
     return f"B frames would have wrong times: {codec}timestamper is missing, which GStreamer 1.22 has"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from asynccam.recording.bus_messages import (
     AsyncDone,
     BusMessage,
-    CapsSet,
     EndOfStream,
     FrameCount,
     FramesDropped,
@@ -19,7 +18,6 @@ from asynccam.recording.bus_messages import (
     LaunchReader,
     OtherLine,
     PipelineError,
-    PipelineWarning,
     SegmentClosed,
     SegmentOpened,
     StateChanged,
@@ -36,33 +34,27 @@ def recorded(name: str) -> bytes:
 
 def read(*pieces: bytes) -> list[BusMessage]:
     reader = LaunchReader()
-    return [message for piece in pieces for message in reader.feed(piece)] + reader.eof()
+    return [message for piece in (*pieces, b"\n") for message in reader.feed(piece)]
 
 
 def telling(messages: list[BusMessage]) -> list[BusMessage]:
-    return [
-        one for one in messages if not isinstance(one, (OtherLine, StateChanged, CapsSet, LatencyChanged))
-    ]
+    return [one for one in messages if not isinstance(one, (OtherLine, StateChanged, LatencyChanged))]
 
 
 def test_split_recording_reports_segments_by_their_names() -> None:
     messages = telling(read(recorded("split-verbose")))
     assert messages == [
-        SegmentOpened("split", 'rec1/cäm "1" %02d-00.mkv', 0.006333572),
+        SegmentOpened("split", 0.006333572),
         AsyncDone("pipeline0"),
-        FrameCount("fpsdisplaysink0", 7, 0),
         SegmentClosed("split", 'rec1/cäm "1" %02d-00.mkv', 1.006333572),
-        SegmentOpened("split", 'rec1/cäm "1" %02d-01.mkv', 1.006333572),
-        FrameCount("fpsdisplaysink0", 13, 0),
+        SegmentOpened("split", 1.006333572),
         SegmentClosed("split", 'rec1/cäm "1" %02d-01.mkv', 1.506333572),
         EndOfStream("pipeline0"),
     ]
 
 
-def test_states_and_formats_are_parsed() -> None:
-    messages = read(recorded("split-verbose"))
-    assert StateChanged("split", "ready", "paused") in messages
-    assert any(isinstance(one, CapsSet) and one.caps.startswith("image/jpeg") for one in messages)
+def test_states_are_parsed() -> None:
+    assert StateChanged("split", "paused") in read(recorded("split-verbose"))
 
 
 def test_hls_counts_frames_and_names_no_segments() -> None:
@@ -106,7 +98,7 @@ def test_pieces_of_any_size_change_nothing_in_a_long_output() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("WARNING: from element /GstPipeline:p/GstV4l2Src:v0: Late.", PipelineWarning("v0", "Late.")),
+        ("ERROR: from element /GstPipeline:p/GstV4l2Src:v0: Gone.", PipelineError("v0", "Gone.")),
         ("ERROR: pipeline doesn't want to preroll.", PipelineError("", "pipeline doesn't want to preroll.")),
         ("/GstPipeline:p/GstIdentity:i0: last-message = chain   ******* (i0:sink)", FrameSeen("i0")),
         ("Redistribute latency...", OtherLine("", "Redistribute latency...")),
@@ -145,7 +137,7 @@ def test_a_line_without_end_is_cut_and_not_kept() -> None:
     (line,) = reader.feed(b'\nGot message #1 from element "p" (eos): no message details')
     assert isinstance(line, OtherLine)
     assert len(line.text) == 64 * 1024
-    assert reader.eof() == [EndOfStream("p")]
+    assert reader.feed(b"\n") == [EndOfStream("p")]
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
