@@ -279,8 +279,3 @@ def _clock_state() -> int | None:
         return None
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # struct timex, all of it zero
     return int(state) if state >= 0 else None
-
-
-async def in_thread(check: Callable[[], list[Finding]]) -> list[Finding]:
-    """Run a check that touches the disk or binds ports in a thread."""
-    return await asyncio.to_thread(check)

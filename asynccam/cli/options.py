@@ -10,9 +10,6 @@ ADDRESS_FORM: Final = escape("SYSTEM://HOST[:PORT][/CAMERA]")
 _ADDRESS_HELP: Final = f"{ADDRESS_FORM}, for example multicam://192.168.1.20:8080."
 
 AddressArgument = Annotated[str, typer.Argument(metavar="URI", help=_ADDRESS_HELP, show_default=False)]
-AddressesArgument = Annotated[
-    list[str], typer.Argument(metavar="URI", help=f"One or more of {_ADDRESS_HELP}", show_default=False)
-]
 UrisArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -61,6 +58,9 @@ PortOption = Annotated[
 AnswerTimeoutOption = Annotated[
     float,
     typer.Option("--timeout", min=0.1, metavar="S", help="Seconds to wait for cameras that do not answer."),
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Also every camera that announces itself, now or later.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 VerboseOption = Annotated[

@@ -51,35 +51,19 @@ def take_report(manifest: Manifest, directory: Path) -> RenderableType:
     """Return the files of a take as a table, with problems and a summary."""
     problems: list[RenderableType] = []
     mixed = _is_mixed(manifest)
+    bad, note = ("✗ ", "bad"), ("! ", "busy")
     for camera in manifest.cameras:
-        doubts = [f"contradicting times: {text}" for text in camera.contradictions]
-        texts = [
-            *describe_missing(camera),
-            *doubts,
-            *(f"{problem.step}: {problem.message}" for problem in camera.errors),
-        ]
-        problems += [
-            Text.assemble(
-                ("✗ ", "bad"),
-                (f"{camera.system} " if mixed else "", "key"),
-                formatting.device_text(camera.name, "name"),
-                formatting.device_text(f"  {text}"),
-            )
-            for text in texts
-        ]
-    problems += [
-        Text.assemble(
-            ("✗ ", "bad"), formatting.device_text(f"{missing_name(record)} is missing: {record.reason}")
-        )
-        for record in manifest.missing
-    ]
-    problems += [
-        Text.assemble(("✗ ", "bad"), formatting.device_text(f"{problem.step}: {problem.message}"))
-        for problem in manifest.errors
-    ]
-    problems += [
-        Text.assemble(("! ", "busy"), formatting.device_text(note)) for note in _clock_notes(manifest)
-    ]
+        system = (f"{camera.system} " if mixed else "", "key")
+        texts = describe_missing(camera)
+        texts += [f"contradicting times: {text}" for text in camera.contradictions]
+        texts += [f"{problem.step}: {problem.message}" for problem in camera.errors]
+        for text in texts:
+            name, rest = formatting.device_text(camera.name, "name"), formatting.device_text(f"  {text}")
+            problems.append(Text.assemble(bad, system, name, rest))
+    others = [(bad, f"{missing_name(record)} is missing: {record.reason}") for record in manifest.missing]
+    others += [(bad, f"{problem.step}: {problem.message}") for problem in manifest.errors]
+    others += [(note, text) for text in _clock_notes(manifest)]
+    problems += [Text.assemble(mark, formatting.device_text(text)) for mark, text in others]
     if problems:
         problems.append(Text())
     return Group(_table(manifest), *problems, _summary(manifest, directory))

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import wraps
+from functools import partial, wraps
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -20,7 +20,6 @@ from asynccam.errors import StorageError
 from asynccam.model.credentials import Credentials
 from asynccam.runtime.tasks import TaskScope
 
-CommandMain = Callable[[], Coroutine[Any, Any, ExitCode]]
 CommandFunction = Callable[..., Coroutine[Any, Any, ExitCode]]
 
 _SHOW_CURSOR: Final = "\x1b[?25h"
@@ -55,17 +54,13 @@ def command(
             "credentials": [("token", TokenOption, None), ("api_key", ApiKeyOption, None)],
             "output": [("json", JsonOption, False), ("verbose", VerboseOption, False)],
         }
-        parameters = [
-            parameter.replace(kind=parameter.KEYWORD_ONLY)
-            for key, parameter in own.items()
-            if key not in replaced
-        ]
-        parameters += [
-            inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-            for key, options in replaced.items()
-            if key in own
-            for option, annotation, default in options
-        ]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [own[key].replace(kind=keyword) for key in own if key not in replaced]
+        for key in [key for key in replaced if key in own]:
+            parameters += [
+                inspect.Parameter(option, keyword, annotation=annotation, default=default)
+                for option, annotation, default in replaced[key]
+            ]
 
         @wraps(function)
         def run(**arguments: Any) -> None:
@@ -73,13 +68,8 @@ def command(
             if "credentials" in own:
                 token, api_key = arguments.pop("token"), arguments.pop("api_key")
                 arguments["credentials"] = Credentials(token, api_key) if token or api_key else None
-            execute(
-                name,
-                lambda: function(output=output, **arguments),
-                output,
-                terminated=terminated,
-                within=within,
-            )
+            main = partial(function, output=output, **arguments)
+            execute(name, main, output, terminated=terminated, within=within)
 
         # Typer reads both: the signature for names and defaults, the annotations for types.
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -91,7 +81,7 @@ def command(
 
 def execute(
     command: str,
-    main: CommandMain,
+    main: Callable[[], Coroutine[Any, Any, ExitCode]],
     output: Output,
     *,
     terminated: ExitCode = ExitCode.TERMINATED,
@@ -104,9 +94,9 @@ def execute(
     wait for that.
 
     Args:
-        command: Name of the command, for error lines.
-        main: Coroutine function of the command.
-        output: Output of the command.
+        command: Name for error lines.
+        main: Its coroutine function.
+        output: Its output.
         terminated: Exit code after SIGTERM; 0 for a server, which SIGTERM ends normally.
         within: Seconds after the first signal at which the process exits in any case; None for no limit.
 

@@ -61,7 +61,10 @@ class ServerProcess:
             line = await process.stdout.readline()
             if not line:
                 await errors
-                raise RecordingError(self._start_error(), output="\n".join(self._tail))
+                command = " ".join(self._arguments[:2])
+                said = self._tail[-1] if self._tail else "it said nothing"
+                said = said.removeprefix(f"asynccam: {command}: ")
+                raise RecordingError(f"{self.name} did not start: {said}", output="\n".join(self._tail))
         self.facts = MappingProxyType(json.loads(line))
         self._scope.spawn(self._drain(process.stdout), name="stdout")
 
@@ -89,11 +92,6 @@ class ServerProcess:
             await process.wait()
         await self._scope.aclose()
 
-    def _start_error(self) -> str:
-        command = " ".join(self._arguments[:2])
-        said = self._tail[-1].removeprefix(f"asynccam: {command}: ") if self._tail else "it said nothing"
-        return f"{self.name} did not start: {said}"
-
     async def _drain(self, stream: asyncio.StreamReader) -> None:
         """Read the output, so that the process never blocks on a full pipe."""
         while line := await stream.readline():
@@ -105,20 +103,20 @@ async def running_servers(
     servers: Sequence[ServerProcess], up: Callable[[ServerProcess], None] = lambda _: None
 ) -> AsyncIterator[None]:
     """Run servers for the block, started and stopped concurrently; call ``up`` for each that is up."""
+
+    async def start(server: ServerProcess) -> None:
+        await server.start()
+        up(server)
+
     async with TaskScope("servers") as scope:
         try:
-            starts = {server.name: _start(server, up) for server in servers}
+            starts = {server.name: start(server) for server in servers}
             for result in (await scope.gather(starts, name="start")).values():
                 if isinstance(result, Exception):
                     raise result
             yield
         finally:
             await finish(scope.gather({server.name: server.stop() for server in servers}, name="end"))
-
-
-async def _start(server: ServerProcess, up: Callable[[ServerProcess], None]) -> None:
-    await server.start()
-    up(server)
 
 
 def _environment() -> dict[str, str]:

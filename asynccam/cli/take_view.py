@@ -175,12 +175,11 @@ class TakeView:
         if event.phase not in _PHASES:
             return
         self.step(*_PHASES[event.phase])
-        state = {"arming": "arming", "armed": "armed", "stopping": "stopping"}.get(event.phase)
         if event.phase == "starting" and self.t0 is None:
             self.t0 = event.at + self.start_in
-        if state:
+        if event.phase in ("arming", "armed", "stopping"):
             for row in self._rows.values():
-                row.set_state(state, "busy")
+                row.set_state(event.phase, "busy")
 
     # -- the picture ----------------------------------------------------------------------------
 

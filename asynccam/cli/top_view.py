@@ -87,18 +87,9 @@ class TopView:
         rows = [self._row(key) for key, _ in cameras]
         for key, unavailable in session.unavailable.items():
             if key not in session.cameras:
-                system = key.partition("://")[0]
-                rows.append(
-                    TopRow(
-                        key,
-                        key,
-                        system,
-                        unavailable.address,
-                        "away",
-                        unavailable.since,
-                        _reason(unavailable.error),
-                    )
-                )
+                system, reason = key.partition("://")[0], _reason(unavailable.error)
+                state = CameraState.UNAVAILABLE.value
+                rows.append(TopRow(key, key, system, unavailable.address, state, unavailable.since, reason))
         return rows
 
     def _row(self, key: str) -> TopRow:
@@ -108,17 +99,13 @@ class TopView:
         unavailable = session.unavailable.get(key)
         state = session.events.latest(CameraStateChanged, key)
         recording = self._recording.get(key)
-        since: float | None
+        now, since, reason = "unknown", None, ""
         if unavailable is not None:
             now, since, reason = CameraState.UNAVAILABLE.value, unavailable.since, _reason(unavailable.error)
         elif recording is not None:
             now, since, reason = CameraState.RECORDING.value, recording, ""
         elif state is not None:
             now, since, reason = state.state.value, state.at, state.reason
-        else:
-            return TopRow(
-                key, info.name or key, info.system, info.address, "unknown", None, "", last, last_at
-            )
         return TopRow(key, info.name or key, info.system, info.address, now, since, reason, last, last_at)
 
     def _state_age(self, row: TopRow, now: float) -> float:
@@ -147,11 +134,9 @@ class TopView:
         table.add_column("last", no_wrap=True, ratio=6)
         for row in rows:
             mark, style = _STATES.get(row.state, ("·", "faint"))
-            text = (
-                formatting.device_text(row.reason, "bad")
-                if row.reason and style == "bad"
-                else formatting.device_text(row.last, "faint")
-            )
+            text = formatting.device_text(row.last, "faint")
+            if row.reason and style == "bad":
+                text = formatting.device_text(row.reason, style)
             text.overflow = "ellipsis"
             table.add_row(
                 formatting.device_text(row.name),

@@ -30,7 +30,7 @@ class Finder(Session):
 
 
 def which(uris: Sequence[str], discover: float | None, token: str | None = None) -> CameraSelection:
-    return CameraSelection(uris, Credentials(token) if token else None, discover, ["127.0.0.1"])
+    return CameraSelection(uris, Credentials(token) if token else None, discover)
 
 
 async def test_select_cameras_all_selects_each_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
+    AllOption,
     DirectoryOption,
     FleetOption,
     InterfacesOption,
@@ -34,9 +35,7 @@ _SESSION_SECONDS: Final = 1.2
 async def bridge(
     uris: UrisArgument = None,
     fleet: FleetOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also every camera that announces itself, now or later.")
-    ] = False,
+    everything: AllOption = False,
     broker: Annotated[
         str, typer.Option("--broker", metavar="HOST[:PORT]", help="The broker; mqtts://HOST for TLS.")
     ] = "127.0.0.1",

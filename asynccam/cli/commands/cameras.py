@@ -7,11 +7,7 @@ from rich.table import Table
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import (
-    AddressArgument,
-    AnswerTimeoutOption,
-    DirectoryOption,
-)
+from asynccam.cli.options import AddressArgument, AnswerTimeoutOption, DirectoryOption
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.model.credentials import Credentials

@@ -1,11 +1,10 @@
 """``asynccam doctor``: find problems on this computer that would make a take fail."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -14,10 +13,7 @@ from rich.text import Text
 from asynccam.cli import checks, formatting
 from asynccam.cli.checks import Finding, Severity
 from asynccam.cli.errors import ExitCode, one_line
-from asynccam.cli.options import (
-    AnswerTimeoutOption,
-    InterfacesOption,
-)
+from asynccam.cli.options import AnswerTimeoutOption, InterfacesOption
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.errors import AsynccamError
@@ -59,33 +55,26 @@ async def doctor(
     output: Output,
 ) -> ExitCode:
     """Check this computer for problems that would make a take fail, and print a fix for each."""
-    asks = [partial(_check_camera, uri, credentials, timeout) for uri in uris or ()]
     with output.show_wait("checking this computer"):
         findings = [
-            *await checks.in_thread(checks.check_python),
+            # Those that touch the disk or bind ports run in a thread.
+            *await asyncio.to_thread(checks.check_python),
             *await checks.check_gstreamer(),
             *await checks.check_mdns(interface),
-            *await checks.in_thread(partial(checks.check_ports, _PORTS)),
-            *await checks.in_thread(partial(checks.check_disk, directory)),
-            *await checks.in_thread(checks.check_devices),
-            *await checks.in_thread(checks.check_kernel_clock),
+            *await asyncio.to_thread(checks.check_ports, _PORTS),
+            *await asyncio.to_thread(checks.check_disk, directory),
+            *await asyncio.to_thread(checks.check_devices),
+            *await asyncio.to_thread(checks.check_kernel_clock),
         ]
         if ntp is not None:
             findings += await checks.check_time_server(ntp)
-        findings += await _gather(asks)
+        async with TaskScope("doctor") as scope:
+            asks = [scope.spawn(_check_camera(uri, credentials, timeout), name="ask") for uri in uris or ()]
+            findings += [await ask for ask in asks]
     bad = sum(finding.verdict is Severity.BAD for finding in findings)
     output.json_document({"healthy": not bad, "findings": findings})
     output.print(_table(findings), _summary(findings))
     return ExitCode.NOT_INSTALLED if bad else ExitCode.OK
-
-
-async def _gather(asks: Sequence[Callable[[], Coroutine[Any, Any, Finding]]]) -> list[Finding]:
-    scope = TaskScope("doctor")
-    async with scope:
-        tasks = [scope.spawn(ask(), name="ask") for ask in asks]
-        if tasks:
-            await asyncio.wait(tasks)
-    return [task.result() for task in tasks]
 
 
 async def _check_camera(uri: str, credentials: Credentials | None, timeout: float) -> Finding:

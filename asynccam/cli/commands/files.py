@@ -9,10 +9,7 @@ from rich.table import Table
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import (
-    AddressArgument,
-    DirectoryOption,
-)
+from asynccam.cli.options import AddressArgument, DirectoryOption
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.model.credentials import Credentials

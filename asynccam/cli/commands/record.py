@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import (
-    ADDRESS_FORM,
-    DirectoryOption,
-    FleetOption,
-    InterfacesOption,
-)
+from asynccam.cli.options import ADDRESS_FORM, DirectoryOption, FleetOption, InterfacesOption
 from asynccam.cli.output import Output, print_error
 from asynccam.cli.runner import command
 from asynccam.errors import AsynccamError, NotFoundError, UsageError
@@ -73,9 +68,7 @@ async def record(
     from asynccam.recording.verify import verify_file
     from asynccam.session import Fleet, Session
 
-    selection = CameraSelection(
-        uris or (), credentials, timeout if everything else None, interface, fleet, require
-    )
+    selection = CameraSelection(uris or (), credentials, timeout if everything else None, require)
     plan = Fleet() if fleet is None else await Fleet.load(fleet)
     interfaces = interface or plan.interfaces
     # Not polled: the take itself asks its cameras, and some devices serve one connection at a time.
@@ -96,8 +89,6 @@ class CameraSelection:
 
     Attributes:
         discover: Seconds of discovery, which also selects all cameras of a service at each address, or None.
-        interfaces: Interfaces for discovery; by default those of the fleet.
-        fleet: A fleet.toml with more cameras.
         require: Whether a named camera that cannot be reached is an error, or is left out.
         missing: Cameras that were left out, by address.
     """
@@ -105,8 +96,6 @@ class CameraSelection:
     uris: Sequence[str]
     credentials: Credentials | None
     discover: float | None
-    interfaces: Sequence[str] | None
-    fleet: Path | None = None
     require: Require = Require.ALL
     missing: "dict[str, Unavailable]" = field(default_factory=dict)
 
@@ -159,44 +148,26 @@ async def select_cameras(
         NotFoundError: Discovery found no camera.
         AsynccamError: A named camera cannot be reached, see `Session.connect`.
     """
-    if selection.discover is None:
-        if not selection.uris and not targets:
-            raise UsageError("name a camera by its address, or use --fleet or --all")
-        with output.show_wait("connecting"):
-            named = await selection.connect(session, selection.uris, selection.credentials)
-            cameras = _unique(named)
-            if len(cameras) < len(named):
-                raise UsageError("a camera is named twice")
-            cameras = _unique(cameras, await _connect_fleet(session, selection, targets))
-            return _require_one(selection, cameras)
-    with output.show_wait("looking for cameras", selection.discover):
-        found = await session.discover(timeout=selection.discover)
+    discovers = selection.discover is not None
+    if not (discovers or selection.uris or targets):
+        raise UsageError("name a camera by its address, or use --fleet or --all")
+    found: list[Camera] = []
+    if selection.discover is not None:
+        with output.show_wait("looking for cameras", selection.discover):
+            found = await session.discover(timeout=selection.discover)
     with output.show_wait("connecting"):
-        named = await selection.connect(session, selection.uris, selection.credentials, list_services=True)
-        cameras = _unique(named, await _connect_fleet(session, selection, targets), found)
-    if not cameras and not selection.missing:
-        raise NotFoundError(f"no camera answered within {selection.discover:g} s")
-    return _require_one(selection, cameras)
-
-
-def _require_one(selection: CameraSelection, cameras: "list[Camera]") -> "list[Camera]":
-    """Return the cameras; raise `NotFoundError` if all are missing."""
-    if not cameras and selection.missing:
-        raise NotFoundError("no camera is available: " + "; ".join(map(str, selection.missing.values())))
-    return cameras
-
-
-async def _connect_fleet(
-    session: "Session", selection: CameraSelection, targets: "Sequence[CameraTarget]"
-) -> "list[Camera]":
-    """Connect to the cameras of a fleet, including those behind its services."""
-    cameras: list[Camera] = []
-    for place in targets:
-        cameras += await selection.connect(
-            session, [place.address], place.credentials, list_services=place.is_service
+        cameras = await selection.connect(
+            session, selection.uris, selection.credentials, list_services=discovers
         )
-    return cameras
-
-
-def _unique(*lists: "Sequence[Camera]") -> "list[Camera]":
-    return list({camera.id: camera for cameras in lists for camera in cameras}.values())
+        if not discovers and len({camera.id for camera in cameras}) < len(cameras):
+            raise UsageError("a camera is named twice")
+        for place in targets:
+            cameras += await selection.connect(
+                session, [place.address], place.credentials, list_services=place.is_service
+            )
+    if not cameras and not found:
+        if selection.missing:
+            raise NotFoundError("no camera is available: " + "; ".join(map(str, selection.missing.values())))
+        if discovers:
+            raise NotFoundError(f"no camera answered within {selection.discover:g} s")
+    return list({camera.id: camera for camera in (*cameras, *found)}.values())

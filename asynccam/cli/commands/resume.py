@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import (
-    FleetOption,
-)
+from asynccam.cli.options import FleetOption
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.model.credentials import Credentials

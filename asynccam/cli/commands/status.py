@@ -5,9 +5,7 @@ from rich.text import Text
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import (
-    AddressArgument,
-)
+from asynccam.cli.options import AddressArgument
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.model.camera import Camera

@@ -8,6 +8,7 @@ import typer
 
 from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import (
+    AllOption,
     AnswerTimeoutOption,
     FleetOption,
     InterfacesOption,
@@ -33,9 +34,7 @@ _STATE_TIMEOUT: Final = 2.0
 async def top(
     uris: UrisArgument = None,
     fleet: FleetOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also every camera that announces itself, now or later.")
-    ] = False,
+    everything: AllOption = False,
     once: Annotated[
         bool, typer.Option("--once", help="Print the table once and exit; the default without a terminal.")
     ] = False,

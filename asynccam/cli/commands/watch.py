@@ -8,11 +8,7 @@ from rich.text import Text
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import (
-    FleetOption,
-    InterfacesOption,
-    UrisArgument,
-)
+from asynccam.cli.options import FleetOption, InterfacesOption, UrisArgument
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.errors import UsageError

@@ -58,10 +58,8 @@ class Demo:
     Args:
         parent: Directory for the take; a new temporary directory if None.
         count: Number of cameras.
-        duration: Seconds.
+        duration: Seconds to record.
         chaos: Give servers deliberate faults.
-        output: Output for progress.
-        picture: Picture of the terminal output.
 
     Attributes:
         take: The take, or None before it exists.
@@ -117,7 +115,9 @@ class Demo:
             view.step("find", "the MultiCam phones by mDNS, all others by their addresses")
             with session.subscribe(view.handle, CameraFound):
                 cameras, mortal = await self._find(session, parts)
-            directory = self._parent or await _temporary("asynccam-demo-")
+            directory = self._parent
+            if directory is None:
+                directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="asynccam-demo-"))
             self.take = session.new_take(
                 cameras, directory, name=f"demo-{self._suffix}", limits=self._limits, verify=verify_file
             )
@@ -245,7 +245,3 @@ async def _discover(session: Session, names: Sequence[str]) -> list[Camera]:
         while not session.cameras.keys() >= set(wanted):
             await anext(arrivals)
     return [session.cameras[one] for one in wanted]
-
-
-async def _temporary(prefix: str) -> Path:
-    return Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=prefix))
