@@ -46,6 +46,11 @@ class Finding:
     cure: str = ""
 
 
+def _judge(check: str, found: str, cure: str, severity: Severity = Severity.NOTE) -> Finding:
+    """Return a finding that needs a fix if there is a ``cure``, and is good without one."""
+    return Finding(check, severity if cure else Severity.GOOD, found, cure)
+
+
 _EXTRA_PACKAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "server": (
         "the Snapshot server, simulated tokens, MQTT",
@@ -88,24 +93,14 @@ def check_python() -> list[Finding]:
         Finding("Python", Severity.GOOD, f"Python {sys.version.split()[0]}, asynccam {version('asynccam')}")
     ]
     for extra, (use, packages) in _EXTRA_PACKAGES.items():
-        missing = [name for name in packages if not _has(name)]
-        if missing:
+        cure, text = "", f"extra {extra!r}: {use}"
+        if missing := [name for name in packages if not _has(name)]:
             cure = f'pip install "asynccam[{extra}]"'
             text = f"extra {extra!r} ({use}) lacks {', '.join(missing)}"
-            found.append(Finding("Python", Severity.NOTE, text, cure))
-        else:
-            found.append(Finding("Python", Severity.GOOD, f"extra {extra!r}: {use}"))
+        found.append(_judge("Python", text, cure))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    few = files < _FEW_FILES
-    found.append(
-        Finding(
-            "Python",
-            Severity.NOTE if few else Severity.GOOD,
-            f"{files} files and sockets may be open at once",
-            "ulimit -n 4096, for hundreds of cameras" if few else "",
-        )
-    )
-    return found
+    cure = "ulimit -n 4096, for hundreds of cameras" if files < _FEW_FILES else ""
+    return [*found, _judge("Python", f"{files} files and sockets may be open at once", cure)]
 
 
 async def check_gstreamer() -> list[Finding]:
@@ -119,29 +114,23 @@ async def check_gstreamer() -> list[Finding]:
         return [Finding("GStreamer", Severity.BAD, one_line(error), _GSTREAMER_CURE)]
     found = [_check_pipeline(use, how, needed, tools.elements) for use, (how, needed) in _USES.items()]
     encoders = [name for name in _ENCODERS if name in tools.elements]
-    if encoders:
-        found.append(Finding("GStreamer", Severity.GOOD, f"encode H.264: {', '.join(encoders)}"))
-    else:
-        cure = "apt install gstreamer1.0-plugins-ugly"
-        found.append(Finding("GStreamer", Severity.NOTE, "encode H.264: no encoder", cure))
+    cure = "" if encoders else "apt install gstreamer1.0-plugins-ugly"
+    found.append(_judge("GStreamer", f"encode H.264: {', '.join(encoders) or 'no encoder'}", cure))
     untimed = [codec for codec in _RECEIVED if not restores_decode_times(codec, tools.elements)]
     if untimed:
         lost = f"B frames of {' and '.join(untimed)} over RTP and RTSP would be recorded with wrong times"
         found.append(Finding("GStreamer", Severity.NOTE, lost, "GStreamer 1.22 or newer"))
-    if tools.guard:
-        found.append(Finding("GStreamer", Severity.GOOD, "recordings are finished even if Python is killed"))
-    else:
+    text, cure = "recordings are finished even if Python is killed", ""
+    if not tools.guard:
+        text = "setpriv --pdeathsig is missing: a recording is cut off if Python is killed"
         cure = "apt install util-linux (2.33 or newer)"
-        lost = "setpriv --pdeathsig is missing: a recording is cut off if Python is killed"
-        found.append(Finding("GStreamer", Severity.NOTE, lost, cure))
-    return found
+    return [*found, _judge("GStreamer", text, cure)]
 
 
 def _check_pipeline(use: str, how: str, needed: Sequence[str], installed: frozenset[str]) -> Finding:
     missing = [name for name in needed if name not in installed]
-    if not missing:
-        return Finding("GStreamer", Severity.GOOD, use)
-    return Finding("GStreamer", Severity(how), f"{use}: lacks {', '.join(missing)}", _GSTREAMER_CURE)
+    text, cure = (f"{use}: lacks {', '.join(missing)}", _GSTREAMER_CURE) if missing else (use, "")
+    return _judge("GStreamer", text, cure, Severity(how))
 
 
 async def check_mdns(interfaces: Sequence[str] | None) -> list[Finding]:
@@ -176,20 +165,19 @@ def check_ports(ports: Iterable[tuple[str, int, bool]]) -> list[Finding]:
     """Check that ports, given as (use, port, is UDP), are free."""
     found = []
     for use, port, udp in ports:
-        kind = "UDP" if udp else "TCP"
+        name, state, cure = f"{'UDP' if udp else 'TCP'} {port} ({use})", "is free", ""
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
                 if not udp:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("0.0.0.0", port))  # noqa: S104 - bound for an instant, never listened at
         except PermissionError:
+            state = "needs a privilege"
             cure = f"--port with a number above 1023, or sysctl net.ipv4.ip_unprivileged_port_start={port}"
-            found.append(Finding("Ports", Severity.NOTE, f"{kind} {port} ({use}) needs a privilege", cure))
         except OSError:
+            state = "is in use"
             cure = "--port with another number, or end the program that has it (ss -lptun shows which)"
-            found.append(Finding("Ports", Severity.NOTE, f"{kind} {port} ({use}) is in use", cure))
-        else:
-            found.append(Finding("Ports", Severity.GOOD, f"{kind} {port} ({use}) is free"))
+        found.append(_judge("Ports", f"{name} {state}", cure))
     return found
 
 
@@ -198,26 +186,18 @@ def check_disk(directory: Path) -> list[Finding]:
     wanted = directory.absolute()
     place = next(path for path in (wanted, *wanted.parents) if path.is_dir())
     free = shutil.disk_usage(place).free
-    low = free < _LOW_SPACE
-    found = [
-        Finding(
-            "Disk",
-            Severity.NOTE if low else Severity.GOOD,
-            f"{formatting.format_size(free)} free at {place}",
-            "make room, or keep takes elsewhere: --to DIR" if low else "",
-        )
-    ]
+    cure = "make room, or keep takes elsewhere: --to DIR" if free < _LOW_SPACE else ""
+    space = _judge("Disk", f"{formatting.format_size(free)} free at {place}", cure)
+    text, cure = f"{place} can be written", ""
     try:
         with tempfile.NamedTemporaryFile(dir=place, prefix=".asynccam-") as file:
             file.write(b"\0" * 4096)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        text = f"{place} cannot be written: {error.strerror}"
         cure = f"chown or chmod {place}, or keep takes elsewhere: --to DIR"
-        found.append(Finding("Disk", Severity.BAD, f"{place} cannot be written: {error.strerror}", cure))
-    else:
-        found.append(Finding("Disk", Severity.GOOD, f"{place} can be written"))
-    return found
+    return [space, _judge("Disk", text, cure, Severity.BAD)]
 
 
 def check_devices(root: Path = Path("/dev")) -> list[Finding]:
@@ -227,11 +207,11 @@ def check_devices(root: Path = Path("/dev")) -> list[Finding]:
         return [Finding("Cameras", Severity.GOOD, "no V4L2 camera on this computer")]
     found = []
     for device in devices:
-        if os.access(device, os.R_OK | os.W_OK):
-            found.append(Finding("Cameras", Severity.GOOD, f"{device} can be opened"))
-        else:
+        text, cure = f"{device} can be opened", ""
+        if not os.access(device, os.R_OK | os.W_OK):
+            text = f"{device} cannot be opened by this user"
             cure = "usermod --append --groups video USER, then log in again"
-            found.append(Finding("Cameras", Severity.BAD, f"{device} cannot be opened by this user", cure))
+        found.append(_judge("Cameras", text, cure, Severity.BAD))
     return found
 
 
@@ -257,10 +237,9 @@ async def check_time_server(name: str) -> list[Finding]:
     except AsynccamError as error:
         return [Finding("Clock", Severity.BAD, one_line(error), "use another server, or open UDP port 123")]
     apart = formatting.format_offset(offset.offset, offset.bound)
-    if abs(offset.offset) - offset.bound < 0.1:
-        return [Finding("Clock", Severity.GOOD, f"{name} is {apart} from this computer")]
-    cure = "synchronize this computer's clock, or give takes this server: --ntp"
-    return [Finding("Clock", Severity.NOTE, f"{name} is {apart} from this computer", cure)]
+    is_far = abs(offset.offset) - offset.bound >= 0.1
+    cure = "synchronize this computer's clock, or give takes this server: --ntp" if is_far else ""
+    return [_judge("Clock", f"{name} is {apart} from this computer", cure)]
 
 
 def _has(package: str) -> bool:

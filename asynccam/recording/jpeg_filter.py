@@ -102,7 +102,6 @@ class JpegFilter:
     """
 
     def __init__(self) -> None:
-        self.whole = 0  # pictures that were passed on
         self.spoiled = 0
         self._data = bytearray()
         self._picture: _PendingPicture | None = None
@@ -193,7 +192,6 @@ class JpegFilter:
                 return None
         self._size, self._other_sizes, self._in_garbage, self._padding = size, [], False, 0
         self._half = len(picture) // 2
-        self.whole += 1
         return picture, size
 
 

@@ -27,10 +27,6 @@ def gate_chain(live: Chain) -> tuple[GstElement, tuple[Chain, ...]]:
 
     Returns the element that the rest of the graph follows, and the chains that feed it.
     """
-    count = GstElement(
-        "progressreport",
-        {"name": SOURCE_COUNTER, "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
-    )
     # An allocation query that waits in the queue would hold up the source.
     alone = GstElement("identity", {"drop-allocation": True})
     wait = GstElement(
@@ -44,7 +40,7 @@ def gate_chain(live: Chain) -> tuple[GstElement, tuple[Chain, ...]]:
     )
     # gdpdepay swallows fdsrc's segment in bytes, which concat could not join with frames.
     latch: Chain = (GstElement("fdsrc", {"fd": 0}), GstElement("gdpdepay"), PadOf(_GATE, "sink_0"))
-    frames: Chain = (*live, count, alone, wait, PadOf(_GATE, "sink_1"))
+    frames: Chain = (*live, _frame_counter(SOURCE_COUNTER), alone, wait, PadOf(_GATE, "sink_1"))
     return GstElement("concat", {"name": _GATE}), (latch, frames)
 
 
@@ -96,21 +92,32 @@ class Pipeline:
             raise
         except OSError as error:
             raise StorageError(f"cannot record to {self.output.directory}: {error}") from error
-        # Counts every frame on its way to the muxer and says so once a second; unlike a branch
-        # with a sink of its own it costs nothing that can be measured.
-        counter = GstElement(
-            "progressreport",
-            {"name": "counter", "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
-        )
         chain, others, feed, backlog = stream.chain, stream.others, stream.feed, 0.0
         if held and stream.live and feed is None:
             gate, feeding = gate_chain(chain[: stream.live])
             chain, others = (gate, *chain[stream.live :]), (*others, *feeding)
             feed, backlog = lambda: iter(()), BACKLOG  # only the end of the feed counts
-        main = (*chain, GstElement("queue"), counter, *_after_counter(stream, sink), *sink.chain)
+        main = (
+            *chain,
+            GstElement("queue"),
+            _frame_counter("counter"),
+            *_after_counter(stream, sink),
+            *sink.chain,
+        )
         graph = Graph((main, *others, *sink.others), sink.inner)
         armed = held and feed is not None
         return Plan(graph, sink.files, stream, feed, sink.pass_fds, armed, backlog)
+
+
+def _frame_counter(name: str) -> GstElement:
+    """Return an element that counts the frames that pass, and reports them once a second.
+
+    Unlike a branch with a sink of its own it costs nothing that can be measured.
+    """
+    return GstElement(
+        "progressreport",
+        {"name": name, "silent": True, "do-query": False, "format": "buffers", "update-freq": 1},
+    )
 
 
 def _after_counter(stream: Stream, sink: Sink) -> Chain:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -42,16 +42,10 @@ _CONFIRM_SECONDS: Final = 0.02
 _FINISH_SECONDS: Final = 5.0  # for a process whose stream has ended to close its files
 
 
-@dataclass(frozen=True, slots=True)
-class DiskUsage:
-    """Files of all runs, oldest first, with their bytes; and the bytes left, None without files."""
-
-    sizes: Mapping[Path, int]
-    free: int | None
-
-
-def check_disk(file_sets: Sequence[FileSet]) -> DiskUsage:
+def check_disk(file_sets: Sequence[FileSet]) -> tuple[int, int | None]:
     """Measure the files of every run, the present run last, and remove the oldest beyond ``keep``; blocking.
+
+    Returns the bytes of those that are left, and the bytes free on the disk, None without files.
 
     Raises:
         StorageError: The disk cannot be read or written.
@@ -59,7 +53,7 @@ def check_disk(file_sets: Sequence[FileSet]) -> DiskUsage:
     present = file_sets[-1]
     sizes = {path: size for files in file_sets for path, size in files.sizes().items()}
     if present.directory is None:
-        return DiskUsage(sizes, None)
+        return sum(sizes.values()), None
     try:
         for path in list(sizes)[: -present.keep] if present.keep else ():
             path.unlink(missing_ok=True)
@@ -67,7 +61,7 @@ def check_disk(file_sets: Sequence[FileSet]) -> DiskUsage:
         disk = os.statvfs(present.directory)
     except OSError as error:
         raise StorageError(f"cannot check {present.directory}: {error}") from error
-    return DiskUsage(sizes, disk.f_bavail * disk.f_frsize)
+    return sum(sizes.values()), disk.f_bavail * disk.f_frsize
 
 
 class ProcessRun:

@@ -619,8 +619,7 @@ class Recorder:
     async def _check_progress(self, run: ProcessRun) -> int:
         """Check the disk, report progress and a disk that fills up; return the bytes of all files."""
         async with deadline(_DISK_SECONDS, f"answer from the disk of {self.name}"):
-            disk = await asyncio.to_thread(check_disk, [run.plan.files for run in self._runs])
-        size = sum(disk.sizes.values())
+            size, free = await asyncio.to_thread(check_disk, [run.plan.files for run in self._runs])
         run.note_size(size)
         self.events.emit(
             RecorderProgress(
@@ -632,12 +631,12 @@ class Recorder:
                 spoiled=self.spoiled,
             )
         )
-        if disk.free is None or disk.free >= self._watch.low_space:
+        if free is None or free >= self._watch.low_space:
             self._is_disk_low = False
         elif not self._is_disk_low:
             self._is_disk_low = True
-            seconds = disk.free / run.rate if run.rate else None
-            self.events.emit(RecorderDiskLow(recorder=self.name, free=disk.free, seconds=seconds))
+            seconds = free / run.rate if run.rate else None
+            self.events.emit(RecorderDiskLow(recorder=self.name, free=free, seconds=seconds))
         return size
 
     def _close_segment(self, path: Path | None, duration: float) -> None:
@@ -667,7 +666,11 @@ class Recorder:
 
     def _add_gaps(self, found: Iterable[Gap]) -> None:
         """Add gaps found in the files, except those noticed already while recording."""
-        new = [gap for gap in found if not any(_overlap(gap, known) for known in self._gaps)]
+        new = [
+            gap
+            for gap in found
+            if not any(gap.began <= known.ended and known.began <= gap.ended for known in self._gaps)
+        ]
         self._gaps = tuple(sorted((*self._gaps, *new), key=lambda gap: gap.began))
 
     def _note_asked_to_end(self, ago: float = 0.0) -> None:
@@ -693,7 +696,3 @@ class _ArmedStart:
         self.ready = ready  # called when the recorder is armed
         self.released: asyncio.Future[float] = loop.create_future()
         self.first_frame: asyncio.Future[float] = loop.create_future()  # set to the time of the first frame
-
-
-def _overlap(gap: Gap, other: Gap) -> bool:
-    return gap.began <= other.ended and other.began <= gap.ended

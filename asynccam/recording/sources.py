@@ -1,7 +1,7 @@
 """Sources of frames: each is a chain that ends in one encoded video stream."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Final, Literal, Protocol
@@ -212,13 +212,8 @@ class RtspSource:
             "latency": self.latency,
             "buffer-mode": _SENDER_PACE,
         }
-        return Stream(
-            (GstElement("rtspsrc", receive), caps("application/x-rtp", media="video"), *_depay(self.codec)),
-            self.codec,
-            latency=self.latency / 1000,
-            after_counter=_decode_times(self.codec, installed),
-            caution=_decode_times_caution(self.codec, installed),
-        )
+        chain: Chain = (GstElement("rtspsrc", receive), caps("application/x-rtp", media="video"))
+        return _rtp_stream(chain, self.codec, self.latency, installed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,20 +266,12 @@ class RtpSource:
             GstElement("fakesrc", {"is-live": True, "num-buffers": 0}),
             GstElement("fakesink", {"async": False, "sync": False}),
         )
-        return Stream(
-            (
-                packets,
-                GstElement("capsfilter", {"caps": rtp}),
-                GstElement("rtpjitterbuffer", {"latency": self.latency, "mode": _SENDER_PACE}),
-                *_depay(self.codec),
-            ),
-            self.codec,
-            (lively,),
-            latency=self.latency / 1000,
-            after_counter=_decode_times(self.codec, installed),
-            caution=_decode_times_caution(self.codec, installed),
-            rtp=self,
+        chain: Chain = (
+            packets,
+            GstElement("capsfilter", {"caps": rtp}),
+            GstElement("rtpjitterbuffer", {"latency": self.latency, "mode": _SENDER_PACE}),
         )
+        return replace(_rtp_stream(chain, self.codec, self.latency, installed), others=(lively,), rtp=self)
 
 
 def with_time_code(
@@ -329,33 +316,29 @@ def with_time_code(
     return (picture, shape, mix, shape, pace), overlay, feed
 
 
-def _depay(codec: Literal["h264", "h265"]) -> Chain:
+def _rtp_stream(
+    receive: Chain, codec: Literal["h264", "h265"], latency: int, installed: frozenset[str]
+) -> Stream:
+    """Return the stream of RTP packets that a chain receives and holds back for some milliseconds."""
     # config-interval -1 puts parameter sets before every key frame, so each segment stands alone;
     # alignment au keeps a frame's slices together.
     parse = GstElement(f"{codec}parse", {"config-interval": -1})
     # As a byte stream the parameter sets come with the first frame and not before it, so that what is known
     # of them is a sign of that frame, see `TIMESTAMPER`.
     stream = caps(f"video/x-{codec}", stream_format="byte-stream", alignment="au")
-    return (GstElement(f"rtp{codec}depay"), stream, parse, caps(f"video/x-{codec}", alignment="au"))
+    frames = (GstElement(f"rtp{codec}depay"), stream, parse, caps(f"video/x-{codec}", alignment="au"))
+    # RTP carries the time at which a frame is shown only (RFC 6184, 5.1; RFC 7798, 4.1). With B frames the
+    # order of decoding is another one, and MP4 and MPEG-TS need both times.
+    after_counter: Chain = (GstElement(f"{codec}timestamper", {"name": TIMESTAMPER}),)
+    caution = ""
+    if not restores_decode_times(codec, installed):
+        after_counter = ()
+        caution = f"B frames would have wrong times: {codec}timestamper is missing, which GStreamer 1.22 has"
+    return Stream(
+        (*receive, *frames), codec, latency=latency / 1000, after_counter=after_counter, caution=caution
+    )
 
 
 def restores_decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> bool:
     """Return whether B frames get right times from RTP and RTSP, as with GStreamer 1.22 and later."""
     return f"{codec}timestamper" in installed
-
-
-def _decode_times(codec: Literal["h264", "h265"], installed: frozenset[str]) -> Chain:
-    """Return the elements that work out when each frame is to be decoded.
-
-    RTP carries the time at which a frame is shown only (RFC 6184, 5.1; RFC 7798, 4.1). With B frames the
-    order of decoding is another one, and MP4 and MPEG-TS need both times.
-    """
-    if not restores_decode_times(codec, installed):
-        return ()
-    return (GstElement(f"{codec}timestamper", {"name": TIMESTAMPER}),)
-
-
-def _decode_times_caution(codec: Literal["h264", "h265"], installed: frozenset[str]) -> str:
-    if restores_decode_times(codec, installed):
-        return ""
-    return f"B frames would have wrong times: {codec}timestamper is missing, which GStreamer 1.22 has"

@@ -7,6 +7,7 @@ and slow.
 
 import asyncio
 import threading
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -146,18 +147,6 @@ def _verdict(path: Path, size: int, scan: Scan) -> FileVerdict:
 
 async def _decoded(verdict: FileVerdict) -> FileVerdict:
     """Return the verdict after decoding every picture."""
-    files = MediaFiles()
-    try:
-        await on_disk(files.open, (verdict.path,))
-        return await _decoded_by(verdict, files)
-    finally:
-        files.close()
-
-
-async def _decoded_by(verdict: FileVerdict, files: MediaFiles) -> FileVerdict:
-    tools = await find_installation({"filesrc", "decodebin", "identity", "fakesink"})
-    counter = GstElement("identity", {"silent": False})
-    graph = Graph(((*files.decoded(verdict.path), counter, GstElement("fakesink", {"sync": False})),))
     reader = LaunchReader()
     decoded = 0
 
@@ -165,13 +154,18 @@ async def _decoded_by(verdict: FileVerdict, files: MediaFiles) -> FileVerdict:
         nonlocal decoded
         decoded += sum(isinstance(message, FrameSeen) for message in reader.feed(data))
 
-    argv = [*tools.guard, tools.launch, "-v", *graph.arguments()]
-    process = await LaunchProcess.start(argv, count, pass_fds=files.fds)
-    try:
-        code = await process.wait()
-    finally:
-        # Nothing is being written, so there is nothing to wait for.
-        await process.stop(StopDeadlines(interrupt=0.1, terminate=0.5))
+    with closing(MediaFiles()) as files:
+        await on_disk(files.open, (verdict.path,))
+        tools = await find_installation({"filesrc", "decodebin", "identity", "fakesink"})
+        counter = GstElement("identity", {"silent": False})
+        graph = Graph(((*files.decoded(verdict.path), counter, GstElement("fakesink", {"sync": False})),))
+        argv = [*tools.guard, tools.launch, "-v", *graph.arguments()]
+        process = await LaunchProcess.start(argv, count, pass_fds=files.fds)
+        try:
+            code = await process.wait()
+        finally:
+            # Nothing is being written, so there is nothing to wait for.
+            await process.stop(StopDeadlines(interrupt=0.1, terminate=0.5))
     failure = first_error(process.errors)
     if code < 0:
         raise RecordingError(

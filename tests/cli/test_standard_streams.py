@@ -84,7 +84,7 @@ async def test_record_ends_its_take_when_stderr_is_full(cameras: list[str], tmp_
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-async def test_a_result_that_cannot_be_written_is_a_storage_error(
+async def test_unwritable_result_is_a_storage_error(
     options: tuple[str, ...], cameras: list[str], tmp_path: Path
 ) -> None:
     code, _, err = await shell("sh", "-c", f"exec {record(cameras, tmp_path, *options)} >/dev/full")
@@ -93,7 +93,7 @@ async def test_a_result_that_cannot_be_written_is_a_storage_error(
     assert await all_home(tmp_path / "take")
 
 
-async def test_a_closed_stderr_takes_no_error_line() -> None:
+async def test_closed_stderr_gets_no_error_line() -> None:
     code, out, _ = await shell("sh", "-c", f"exec {shlex.join(COMMAND)} status multicam://127.0.0.1:1 2>&-")
     assert (code, out) == (3, "")
 

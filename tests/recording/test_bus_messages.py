@@ -81,14 +81,14 @@ def test_lost_frames_are_parsed() -> None:
 
 
 @pytest.mark.parametrize("name", ["no-stream-interrupted", "disk-full-errors", "quality-of-service"])
-def test_no_cut_changes_the_messages(name: str) -> None:
+def test_messages_do_not_depend_on_cuts(name: str) -> None:
     data = recorded(name)
     whole = read(data)
     assert len(whole) > 10
     assert all(read(*pieces) == whole for pieces in every_cut(data))
 
 
-def test_pieces_of_any_size_change_nothing_in_a_long_output() -> None:
+def test_long_output_does_not_depend_on_piece_size() -> None:
     data = recorded("split-verbose")
     whole = read(data)
     for size in range(1, 400, 7):
@@ -126,11 +126,11 @@ CLOSED = "splitmuxsink-fragment-closed, location=(string)a, running-time=(guint6
         f'Got message #1 from element "c" (element): {CLOSED}{"9" * 400};',
     ],
 )
-def test_words_of_another_version_hurt_nothing(line: str) -> None:
+def test_parse_line_unknown_wording_is_other_line(line: str) -> None:
     assert isinstance(parse_line(line), OtherLine)
 
 
-def test_a_line_without_end_is_cut_and_not_kept() -> None:
+def test_feed_cuts_line_without_end() -> None:
     reader = LaunchReader()
     for _ in range(100):
         assert reader.feed(b"x" * 10_000) == []

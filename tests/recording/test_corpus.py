@@ -25,12 +25,12 @@ async def test_verdicts_match_ffprobe(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", BASES, ids=str)
-def test_the_good_files_are_good(recipe: Recipe) -> None:
+def test_corpus_good_files_are_good(recipe: Recipe) -> None:
     (whole,) = probe_all(recipe, [base_bytes(recipe.name)])
     assert whole.frames == recipe.frames
 
 
-def test_the_corpus_has_several_hundred_files() -> None:
+def test_corpus_has_several_hundred_files() -> None:
     assert sum(len(mutations_of(recipe, base_bytes(recipe.name))) for recipe in BASES) > 500
 
 
@@ -55,7 +55,7 @@ def claims_too_much(recipe: Recipe, data: bytes, *, may_end_here: bool) -> str:
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_file_with_its_end_cut_off_is_never_complete(container: str) -> None:
+def test_file_with_end_cut_off_is_never_complete(container: str) -> None:
     names = [one.name for one in BASES if one.container == container]
 
     @SEARCH
@@ -71,7 +71,7 @@ def test_file_with_its_end_cut_off_is_never_complete(container: str) -> None:
 
 
 @pytest.mark.parametrize("container", [one for one in CONTAINERS if one != JPEG])
-def test_a_file_that_lacks_a_stretch_is_never_complete(container: str) -> None:
+def test_file_without_a_stretch_is_never_complete(container: str) -> None:
     # Nothing numbers the blocks of a live Matroska file, so that one less is not missed. Nor are those of a
     # JPEG numbered: its codes fall into step again, and now and then as many blocks as before come out.
     names = [one.name for one in BASES if one.container == container and "live" not in one.name]

@@ -138,7 +138,7 @@ async def test_lasting_stream_is_not_early(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("killed", [True, False])
-async def test_an_armed_recording_counts_from_its_own_first_frame(tmp_path: Path, *, killed: bool) -> None:
+async def test_armed_recording_counts_from_own_first_frame(tmp_path: Path, *, killed: bool) -> None:
     pipeline, sender = way("srt with a long latency", tmp_path)
     async with AsyncExitStack() as stack, Recorder(pipeline) as recorder:
         await stack.enter_async_context(sender())
@@ -186,9 +186,7 @@ async def test_rotated_files_are_not_an_early_end(tmp_path: Path) -> None:
     assert recorder.ended_early is None
 
 
-async def test_a_clock_that_is_set_meanwhile_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_clock_step_does_not_change_coverage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true_time = time.time
     async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4")), watch=QUICK) as recorder:
         await recorder.start()
@@ -198,7 +196,7 @@ async def test_a_clock_that_is_set_meanwhile_changes_nothing(
     assert recorder.ended_early is None
 
 
-async def test_a_stall_to_the_end_is_a_gap_without_return(tmp_path: Path) -> None:
+async def test_stall_to_the_end_is_gap_without_return(tmp_path: Path) -> None:
     pipeline, sender = rtp(SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline, watch=QUICK) as recorder:
         stalls = recorder.events.stream(RecorderStalled)
@@ -318,7 +316,7 @@ def test_missing_quarter_of_a_recording_is_reported() -> None:
     assert ending.early(2.79) is None
 
 
-def test_frames_that_arrived_late_count_from_when_they_were_made() -> None:
+def test_late_frames_count_from_when_they_were_made() -> None:
     ending = CoverageResult(
         4.0, by_length_at=4.0, seen_at=4.0, began_at=0.0, interval=0.03, reason="", by_count_at=4.0, delay=0.5
     )
@@ -378,6 +376,6 @@ def test_end_tolerance() -> None:
     assert begin_tolerance(1 / 30, bound=0.1) == pytest.approx(0.1 + 1 / 30)
 
 
-def test_a_frame_that_arrived_late_was_made_earlier() -> None:
+def test_late_frame_was_made_earlier() -> None:
     assert EarlyEnd(10.0, 2.0, "so").shifted_back(0.5) == EarlyEnd(9.5, 2.5, "so")
     assert EarlyEnd(10.0, None, "so").shifted_back(0.5) == EarlyEnd(9.5, None, "so")

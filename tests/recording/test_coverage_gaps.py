@@ -40,7 +40,7 @@ async def test_longest_interval_is_in_the_verdict(tmp_path: Path, suffix: str) -
     assert not gap.restarted
 
 
-async def test_a_slow_stream_has_no_holes(tmp_path: Path) -> None:
+async def test_slow_stream_has_no_holes(tmp_path: Path) -> None:
     slow = await film(tmp_path / "slow.mkv", "not(mod(n,25))")
     assert await find_gaps([await verify_file(slow)], 0.0) == []
 

@@ -51,7 +51,7 @@ def test_invalid_characters_are_refused(value: str) -> None:
         quote(value)
 
 
-def test_a_graph_is_its_chains_one_after_the_other() -> None:
+def test_graph_arguments_join_chains() -> None:
     graph = Graph(
         (
             (
@@ -70,7 +70,7 @@ def test_a_graph_is_its_chains_one_after_the_other() -> None:
     assert graph.factories == {"videotestsrc", "tee", "fakesink", "capsfilter", "matroskamux"}
 
 
-async def test_every_file_name_arrives_as_it_is(tmp_path: Path) -> None:
+async def test_quote_keeps_every_file_name(tmp_path: Path) -> None:
     chains: list[Chain] = []
     for name in NAMES:
         source = GstElement("videotestsrc", {"num-buffers": 2})
@@ -104,7 +104,7 @@ async def test_names_of_nothing_but_special_characters_arrive_as_they_are(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
-async def test_a_value_may_begin_with_a_quote(tmp_path: Path) -> None:
+async def test_quote_value_beginning_with_quote(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *["gst-launch-1.0", "-q", *Graph((_one_frame_to('"in quotes"'),)).arguments()], cwd=tmp_path
     )

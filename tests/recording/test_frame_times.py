@@ -102,7 +102,7 @@ CUTS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("name", CUTS)
-async def test_an_edit_list_moves_times_as_for_ffprobe(tmp_path: Path, name: str) -> None:
+async def test_edit_list_moves_times_as_for_ffprobe(tmp_path: Path, name: str) -> None:
     whole = ffmpeg(tmp_path / "whole.mp4", *X264)
     # 1.33 s lies inside a frame and behind a key frame, so that an edit has to leave some out.
     cut = ("-ss", "1.33", "-i", str(whole))
@@ -124,7 +124,7 @@ def by_edits(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-async def test_pauses_repeats_and_stretches_of_an_edit_list(by_edits: Callable[..., Path]) -> None:
+async def test_edit_list_pauses_repeats_and_stretches(by_edits: Callable[..., Path]) -> None:
     second = 12800
     pause = told(await read(by_edits((400, 0), (1000, -1), (400, second))))
     assert pause == pytest.approx([n / 25 for n in range(10)] + [1.4 + n / 25 for n in range(10)])
@@ -140,7 +140,7 @@ async def test_pauses_repeats_and_stretches_of_an_edit_list(by_edits: Callable[.
     assert (await read(by_edits((1000, 0), (430, 0))))[-1].duration == pytest.approx(0.03)
 
 
-async def test_times_go_on_when_the_clock_of_a_stream_wraps(tmp_path: Path) -> None:
+async def test_times_continue_when_stream_clock_wraps(tmp_path: Path) -> None:
     path = ffmpeg(tmp_path / "wrap.ts", *X264, "-output_ts_offset", "95441.5")  # 2**33 / 90000 is 95443.7
     ours, theirs = told(await read(path)), ffprobe(path)
     assert ours[0] < (1 << 33) / 90000 < ours[-1]
@@ -172,7 +172,7 @@ async def test_frames_of_an_open_group_count_as_in_verdicts(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("recipe", [one for one in BASES if one.container in TIMED], ids=str)
-async def test_every_file_of_the_corpus_agrees_with_ffprobe(recipe: Recipe) -> None:
+async def test_corpus_agrees_with_ffprobe(recipe: Recipe) -> None:
     path = base_file(recipe.name)
     frames = await read(path)
     ours, theirs = told(frames), ffprobe(path)
@@ -219,7 +219,7 @@ async def test_durations_are_stated_or_last_until_the_next_frame(tmp_path: Path)
     assert (await read(ffmpeg(tmp_path / "v.mkv", *X264)))[0].resolution == 0.001
 
 
-async def test_memory_does_not_grow_with_a_file(tmp_path: Path) -> None:
+async def test_memory_does_not_grow_with_file(tmp_path: Path) -> None:
     path = ffmpeg(tmp_path / "long.mkv", "-c:v", "mjpeg", source=MANY)
     count, peaks = 0, []
     tracemalloc.start()
@@ -282,7 +282,7 @@ async def test_leaving_early_leaves_no_file_open(tmp_path: Path) -> None:
         assert not opened(path)
 
 
-async def test_a_deadline_holds_and_closes_the_file(tmp_path: Path) -> None:
+async def test_deadline_holds_and_closes_file(tmp_path: Path) -> None:
     path = ffmpeg(tmp_path / "v.mkv", "-c:v", "mjpeg", source=MANY)
     with pytest.raises(TimeoutError, match=r"frame times of v\.mkv"):
         async for _ in frame_times(path, timeout=0.0):

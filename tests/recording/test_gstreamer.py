@@ -57,7 +57,7 @@ async def test_missing_elements_are_named_with_their_packages(little_gstreamer: 
     )
 
 
-async def test_a_recorder_refuses_before_it_starts_anything(little_gstreamer: Path, tmp_path: Path) -> None:
+async def test_recorder_refuses_before_starting_a_process(little_gstreamer: Path, tmp_path: Path) -> None:
     pipeline = Pipeline(TestPattern(time_code=False), SingleFile(tmp_path / "a.mp4"))
     async with Recorder(pipeline) as recorder:
         with pytest.raises(RecordingError, match=r"mp4mux \(Debian package gstreamer1.0-plugins-good\)"):
@@ -81,7 +81,7 @@ async def test_without_setpriv_there_is_no_guard(little_gstreamer: Path) -> None
     assert (await find_installation()).guard == ()
 
 
-async def test_a_setpriv_that_is_too_old_is_not_used(little_gstreamer: Path, path_of_its_own: Path) -> None:
+async def test_too_old_setpriv_is_not_used(little_gstreamer: Path, path_of_its_own: Path) -> None:
     old = path_of_its_own / "setpriv"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
@@ -93,9 +93,7 @@ async def test_missing_gstreamer_is_named_with_its_package(path_of_its_own: Path
         await find_installation()
 
 
-async def test_a_gstreamer_that_does_not_work_is_an_error(
-    little_gstreamer: Path, path_of_its_own: Path
-) -> None:
+async def test_broken_gstreamer_is_an_error(little_gstreamer: Path, path_of_its_own: Path) -> None:
     (path_of_its_own / "gst-inspect-1.0").write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(RecordingError, match=r"gst-inspect-1\.0 does not work"):
         await find_installation()

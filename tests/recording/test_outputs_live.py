@@ -144,7 +144,7 @@ async def test_raw_frames_are_written_to_a_descriptor(codec: Codec) -> None:
 # -- pictures ---------------------------------------------------------------------------------------
 
 
-async def test_a_file_for_every_picture(tmp_path: Path) -> None:
+async def test_picture_files_one_for_every_picture(tmp_path: Path) -> None:
     recorder = await run_out(Few(4, "jpeg"), PictureFiles(tmp_path, 'a "1" 100%d'))
     names = [f'a "1" 100%d-0000{number}.jpg' for number in range(4)]
     assert [one.path.name for one in recorder.verdicts] == names
@@ -154,7 +154,7 @@ async def test_a_file_for_every_picture(tmp_path: Path) -> None:
         assert await decoded_frames(one.path) == 1
 
 
-async def test_only_the_newest_pictures_stay(tmp_path: Path) -> None:
+async def test_picture_files_keep_only_the_newest(tmp_path: Path) -> None:
     await run_out(Few(5, "jpeg"), PictureFiles(tmp_path, "a", max_files=1))
     assert [path.name for path in tmp_path.iterdir()] == ["a-00004.jpg"]
 
@@ -168,7 +168,7 @@ async def test_pictures_are_never_written_over(tmp_path: Path) -> None:
     assert await asyncio.to_thread(restarted.files.sizes) == {}
 
 
-def test_pictures_that_cannot_be_are_refused(tmp_path: Path) -> None:
+def test_picture_files_refuse_invalid_arguments(tmp_path: Path) -> None:
     for wrong in ("", "a/b"):
         with pytest.raises(UsageError):
             PictureFiles(tmp_path, wrong)
@@ -215,7 +215,7 @@ def test_unknown_encoder_is_refused() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-async def test_a_plain_file_is_one_that_older_gstreamers_can_write(tmp_path: Path, suffix: str) -> None:
+async def test_plain_file_works_with_older_gstreamers(tmp_path: Path, suffix: str) -> None:
     output = SingleFile(tmp_path / f"a{suffix}", plain=True)
     assert (
         arguments((await asyncio.to_thread(output.sink, "h264", 0)).chain)
@@ -230,7 +230,7 @@ async def test_raw_frames_to_a_closed_descriptor_fail() -> None:
         await run_out(Few(1, "raw"), RawFrames(999_999))
 
 
-async def test_a_reserved_name_is_filled_and_given_back_without_a_frame(tmp_path: Path) -> None:
+async def test_reserved_name_is_filled_or_released_without_frame(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.touch()
     with pytest.raises(TargetExistsError):
@@ -249,7 +249,7 @@ async def test_a_reserved_name_is_filled_and_given_back_without_a_frame(tmp_path
         await run_out(Few(1, "h264"), SingleFile(path, reserved=True))
 
 
-async def test_a_stream_of_one_frame_is_a_recording(tmp_path: Path) -> None:
+async def test_stream_of_one_frame_is_a_recording(tmp_path: Path) -> None:
     for name, codec in (("a.mkv", "h264"), ("b.mkv", "jpeg")):
         recorder = await run_out(Few(1, "jpeg" if codec == "jpeg" else "h264"), SingleFile(tmp_path / name))
         assert [(one.verdict, one.frames) for one in recorder.verdicts] == [(Verdict.COMPLETE, 1)]
@@ -273,7 +273,7 @@ async def verdict_on(tmp_path: Path, data: bytes) -> tuple[Verdict, int | None, 
     return found.verdict, found.frames, found.detail
 
 
-async def test_a_picture_cut_anywhere_is_not_whole(tmp_path: Path, jpeg: bytes) -> None:
+async def test_picture_cut_anywhere_is_not_whole(tmp_path: Path, jpeg: bytes) -> None:
     assert await verdict_on(tmp_path, jpeg) == (Verdict.COMPLETE, 1, "")
     scan = jpeg.index(b"\xff\xda")
     for end in (*range(3, len(jpeg), 37), scan + 1, scan + 2, scan + 20, len(jpeg) - 2, len(jpeg) - 1):
@@ -288,7 +288,7 @@ async def test_a_picture_cut_anywhere_is_not_whole(tmp_path: Path, jpeg: bytes) 
 
 
 @pytest.mark.parametrize("limit", [None, 1000.0])
-async def test_a_recording_is_given_another_end(tmp_path: Path, limit: float | None) -> None:
+async def test_reset_timer_ends_recording_earlier(tmp_path: Path, limit: float | None) -> None:
     recorder = Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mkv")), limits=Limits(seconds=limit))
     async with recorder:
         assert recorder.reset_timer(5) is False
@@ -303,7 +303,7 @@ async def test_a_recording_is_given_another_end(tmp_path: Path, limit: float | N
         assert recorder.reset_timer(5) is False
 
 
-async def test_a_recording_is_given_more_time(tmp_path: Path) -> None:
+async def test_reset_timer_gives_recording_more_time(tmp_path: Path) -> None:
     pipeline = Pipeline(SMALL, SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline, limits=Limits(seconds=1.5), watch=Watch(interval=0.1)) as recorder:
         with recorder.events.stream(RecorderProgress) as progress:

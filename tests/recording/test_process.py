@@ -43,9 +43,7 @@ async def ready(printed: Collected) -> None:
     ("ignored", "ends_by"),
     [("", signal.SIGINT), ("INT", signal.SIGTERM), ("INT TERM", signal.SIGKILL)],
 )
-async def test_each_step_follows_when_the_one_before_is_ignored(
-    ignored: str, ends_by: signal.Signals
-) -> None:
+async def test_stop_takes_next_step_when_ignored(ignored: str, ends_by: signal.Signals) -> None:
     printed = Collected()
     trap = f"trap '' {ignored}; " if ignored else ""
     process = await shell(f"{trap}echo ready; exec sleep 30", printed)
@@ -55,7 +53,7 @@ async def test_each_step_follows_when_the_one_before_is_ignored(
     assert not process.ended_by_itself
 
 
-async def test_a_frozen_process_is_killed() -> None:
+async def test_stop_kills_frozen_process() -> None:
     printed = Collected()
     process = await shell("trap : INT TERM; echo ready; while :; do sleep 1; done", printed)
     await ready(printed)
@@ -63,7 +61,7 @@ async def test_a_frozen_process_is_killed() -> None:
     assert await process.stop(SHORT) == -signal.SIGKILL
 
 
-async def test_the_whole_group_goes(tmp_path: Path) -> None:
+async def test_stop_ends_whole_group(tmp_path: Path) -> None:
     printed = Collected()
     marker = tmp_path / "grandchild"
     process = await shell(f"sh -c 'sleep 30; : {marker}' & echo ready; wait", printed)
@@ -124,7 +122,7 @@ def test_tail_keeps_the_end_of_any_pieces() -> None:
         assert tail.text == data[-50:].decode()
 
 
-async def test_the_feed_is_made_only_as_it_is_wanted() -> None:
+async def test_feed_is_made_only_as_wanted() -> None:
     made = 0
 
     def chunks() -> Iterator[bytes]:
@@ -151,13 +149,13 @@ async def test_feed_is_written_whole_and_input_closed() -> None:
     await process.stop()
 
 
-async def test_a_process_that_closes_its_input_early_ends_the_feed() -> None:
+async def test_process_closing_input_early_ends_feed() -> None:
     process = await shell("head -c 1000 | wc -c", feed=iter([bytes(1000)] * 1000))
     assert await process.wait() == 0
     await process.stop()
 
 
-async def test_a_program_that_is_not_there_is_an_error() -> None:
+async def test_missing_program_is_an_error() -> None:
     with pytest.raises(RecordingError, match="cannot start /no/such/program"):
         await LaunchProcess.start(["/no/such/program"], Collected())
 
@@ -187,7 +185,7 @@ async def test_cancelling_a_wait_leaves_the_process_alone() -> None:
 
 
 @pytest.mark.parametrize("command", ["exec 0<&-; sleep 0.05", "exit 0", "head -c 1 >/dev/null"])
-async def test_a_process_that_stops_reading_ends_an_endless_feed(command: str) -> None:
+async def test_process_that_stops_reading_ends_endless_feed(command: str) -> None:
     """Chunks for a pipe that is closed go nowhere, and must not be made for ever."""
     process = await LaunchProcess.start(
         ["sh", "-c", command], lambda data: None, feed=itertools.repeat(b"x" * 1000)

@@ -85,7 +85,7 @@ async def test_events_of_a_recording(tmp_path: Path) -> None:
     assert {one.recorder for one in events if isinstance(one, (RecorderStarted, RecorderProgress))} == {"cam"}
 
 
-async def test_a_limit_of_seconds_ends_it(tmp_path: Path) -> None:
+async def test_limit_of_seconds_ends_recording(tmp_path: Path) -> None:
     pipeline = Pipeline(SMALL, SingleFile(tmp_path / "a.mp4"))
     async with Recorder(pipeline, limits=Limits(seconds=0.6)) as recorder:
         await recorder.start()
@@ -95,7 +95,7 @@ async def test_a_limit_of_seconds_ends_it(tmp_path: Path) -> None:
     assert verdict.duration == pytest.approx(0.6, abs=0.25)
 
 
-async def test_a_limit_of_segments_ends_it(tmp_path: Path) -> None:
+async def test_limit_of_segments_ends_recording(tmp_path: Path) -> None:
     pipeline = Pipeline(JPEG, SplitFiles(tmp_path, "a", max_seconds=1))
     async with Recorder(pipeline, limits=Limits(segments=2)) as recorder:
         await recorder.start()
@@ -105,7 +105,7 @@ async def test_a_limit_of_segments_ends_it(tmp_path: Path) -> None:
     assert 2 <= len(verdicts) <= 3
 
 
-async def test_a_limit_of_bytes_ends_it(tmp_path: Path) -> None:
+async def test_limit_of_bytes_ends_recording(tmp_path: Path) -> None:
     pipeline = Pipeline(JPEG, SplitFiles(tmp_path, "a", max_seconds=0.3))
     async with Recorder(pipeline, limits=Limits(size=20_000), watch=Watch(interval=0.1)) as recorder:
         await recorder.start()
@@ -128,7 +128,7 @@ async def test_low_disk_space_is_reported_once(tmp_path: Path) -> None:
     assert 0 < low[0].free < 1 << 60
 
 
-async def test_the_time_code_is_seen_and_runs(tmp_path: Path) -> None:
+async def test_time_code_is_visible_and_runs(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     pipeline = Pipeline(TestPattern(label="Süd 1", pattern="black"), SingleFile(path))
     async with Recorder(pipeline, limits=Limits(seconds=0.8)) as recorder:
@@ -189,7 +189,7 @@ async def test_variables_reach_the_process(tmp_path: Path) -> None:
     assert log.exists()
 
 
-def test_every_state_can_be_reached_and_left_but_the_last_two() -> None:
+def test_every_state_is_reachable_and_only_final_ones_stay() -> None:
     assert set(TRANSITIONS) == set(RecorderState)
     reached = set().union(*TRANSITIONS.values())
     assert reached == set(RecorderState) - {RecorderState.IDLE}
@@ -232,7 +232,7 @@ async def test_hundred_recorders_start_stop_and_verify(tmp_path: Path) -> None:
     assert gst_processes(tmp_path) == []
 
 
-async def test_a_name_is_in_every_error(tmp_path: Path) -> None:
+async def test_name_is_in_every_error(tmp_path: Path) -> None:
     pipeline = Pipeline(TestPattern(pattern="no-such-pattern"), SingleFile(tmp_path / "a.mp4"))
     async with Recorder(pipeline, name="cam 7") as recorder:
         with pytest.raises(RecordingError, match="cam 7: ") as caught:

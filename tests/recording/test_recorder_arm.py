@@ -98,9 +98,7 @@ async def test_frames_of_an_srt_stream_wait_for_the_start(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-async def test_a_stop_before_the_start_leaves_neither_process_nor_file(
-    tmp_path: Path, source: TestPattern
-) -> None:
+async def test_stop_before_start_leaves_no_process_and_no_file(tmp_path: Path, source: TestPattern) -> None:
     async with recorder(tmp_path / "a.mp4", source) as one:
         await one.arm()
         assert processes()
@@ -113,7 +111,7 @@ async def test_a_stop_before_the_start_leaves_neither_process_nor_file(
 
 
 @pytest.mark.parametrize("delay", [0, 0.005, 0.05, 0.1, 0.2])
-async def test_arming_that_is_cancelled_leaves_nothing(tmp_path: Path, delay: float) -> None:
+async def test_cancelled_arm_leaves_nothing(tmp_path: Path, delay: float) -> None:
     one = recorder(tmp_path / "a.mp4", SOURCES["a live picture"])
     async with TaskScope("test") as scope:
         arming = scope.spawn(one.arm(), name="arm")
@@ -126,7 +124,7 @@ async def test_arming_that_is_cancelled_leaves_nothing(tmp_path: Path, delay: fl
 
 
 @pytest.mark.parametrize("delay", [0, 0.05, 0.29, 0.31])
-async def test_an_armed_start_that_is_cancelled_leaves_no_process(tmp_path: Path, delay: float) -> None:
+async def test_cancelled_armed_start_leaves_no_process(tmp_path: Path, delay: float) -> None:
     one = recorder(tmp_path / "a.mp4", SOURCES["a live picture"])
     await one.arm()
     async with TaskScope("test") as scope:
@@ -215,7 +213,7 @@ async def test_dependent_frames_are_not_held_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_recorder_is_armed_once(tmp_path: Path) -> None:
+async def test_recorder_is_armed_once(tmp_path: Path) -> None:
     async with recorder(tmp_path / "a.mp4", SOURCES["a live picture"]) as one:
         await one.arm()
         with pytest.raises(StateError):

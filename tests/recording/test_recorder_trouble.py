@@ -78,7 +78,7 @@ class _NoFrames:
         return Stream((pictures, nothing, GstElement("jpegenc"), GstElement("jpegparse")), "jpeg")
 
 
-async def test_stream_that_never_arrives_is_an_error(tmp_path: Path) -> None:
+async def test_stream_without_data_is_an_error(tmp_path: Path) -> None:
     """gst-launch-1.0 itself leaves 336 bytes here and exits with 0."""
     pipeline = Pipeline(SrtJpegSource("127.0.0.1", free_udp_port(), 20), SplitFiles(tmp_path, "cam"))
     async with Recorder(pipeline, name="cam") as recorder:
@@ -136,7 +136,7 @@ async def test_pausing_stream_is_a_stall_and_a_gap(tmp_path: Path) -> None:
     assert verdict.verdict is Verdict.COMPLETE
 
 
-async def test_a_stall_at_the_end_is_a_gap_too(tmp_path: Path) -> None:
+async def test_stall_at_the_end_is_a_gap(tmp_path: Path) -> None:
     port = free_udp_port()
     pipeline = Pipeline(RtpSource(port, "127.0.0.1", latency=20), SingleFile(tmp_path / "a.mkv"))
     async with Recorder(pipeline, watch=QUICK) as recorder:
@@ -183,7 +183,7 @@ async def test_server_hanging_up_ends_recording_with_whole_file(tmp_path: Path) 
     assert verdict.frames
 
 
-async def test_a_full_disk_is_an_error_and_the_file_truncated(little_disk: Path) -> None:
+async def test_full_disk_is_an_error_and_truncates_file(little_disk: Path) -> None:
     noise = TestPattern(pattern="snow", width=320, height=240, time_code=False, codec="jpeg")
     pipeline = Pipeline(noise, SingleFile(little_disk / "a.mkv"))
     async with Recorder(pipeline, name="cam", watch=Watch(interval=0.1)) as recorder:
@@ -198,7 +198,7 @@ async def test_a_full_disk_is_an_error_and_the_file_truncated(little_disk: Path)
     assert verdict.verdict is Verdict.TRUNCATED
 
 
-async def test_an_mp4_on_a_full_disk_keeps_what_was_written(little_disk: Path) -> None:
+async def test_mp4_on_full_disk_keeps_what_was_written(little_disk: Path) -> None:
     noise = TestPattern(pattern="snow", width=64, height=48, time_code=False, bitrate=1000)
     pipeline = Pipeline(noise, SingleFile(little_disk / "a.mp4"))
     async with Recorder(pipeline, watch=Watch(interval=0.1)) as recorder:

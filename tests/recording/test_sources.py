@@ -50,7 +50,7 @@ async def recorded(source: Source, output: RecorderOutput, frames: int = 3) -> t
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", 'Süd "1" 100% \\ !.mp4'])
-async def test_a_test_picture_to_one_file(tmp_path: Path, name: str) -> None:
+async def test_test_pattern_to_single_file(tmp_path: Path, name: str) -> None:
     assert await recorded(SMALL, SingleFile(tmp_path / name)) == (tmp_path / name,)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -60,7 +60,7 @@ async def test_either_encoder_records(tmp_path: Path, encoder: str) -> None:
     await recorded(TestPattern(width=64, height=48, encoder=encoder), SingleFile(tmp_path / "a.mp4"))
 
 
-async def test_a_relative_path_is_recorded_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_relative_path_is_recorded_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert await recorded(SMALL, SingleFile(Path("a.mkv"))) == (tmp_path / "a.mkv",)
 
@@ -99,7 +99,7 @@ async def test_rtsp_to_a_file(tmp_path: Path, codec: Literal["h264", "h265"], na
         await recorded(RtspSource(server.url, codec, latency=50), SingleFile(tmp_path / name))
 
 
-async def test_a_second_recording_of_a_stem_goes_on_numbering(tmp_path: Path) -> None:
+async def test_second_recording_of_stem_continues_numbers(tmp_path: Path) -> None:
     jpeg = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False, codec="jpeg")
     first = await recorded(jpeg, SplitFiles(tmp_path, "cam"), frames=5)
     other = tmp_path / "cam-1-07.mkv"
@@ -108,7 +108,7 @@ async def test_a_second_recording_of_a_stem_goes_on_numbering(tmp_path: Path) ->
     assert [path.name for path in (*first, *second)] == ["cam-00.mkv", "cam-01.mkv"]
 
 
-async def test_only_the_newest_own_files_are_kept(tmp_path: Path) -> None:
+async def test_split_files_keep_only_own_newest(tmp_path: Path) -> None:
     (tmp_path / "cam-00.mkv").write_text("an older recording")
     jpeg = TestPattern(width=64, height=48, fps=Fraction(20), time_code=False, codec="jpeg")
     paths = await recorded(jpeg, SplitFiles(tmp_path, "cam", max_files=2, max_seconds=0.2), frames=25)
@@ -138,7 +138,7 @@ async def test_v4l2_camera_is_asked_for_its_settings() -> None:
     assert words.graph.arguments()[:2] == ["v4l2src", 'device="/dev/video 7"']
 
 
-async def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:
+async def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("precious")
     (tmp_path / "b.m3u8").touch()
     for output in (SingleFile(tmp_path / "a.mp4"), HlsFiles(tmp_path, "b")):

@@ -49,7 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-async def test_a_whole_file_is_complete_with_its_frames_and_length(files: dict[str, Path], name: str) -> None:
+async def test_whole_file_is_complete_with_frames_and_length(files: dict[str, Path], name: str) -> None:
     verdict = await verify_file(files[name], decode=True)
     # qtmux gives the last JPEG picture no time, so that no player shows it.
     shown = FRAMES - (name == "jpeg.mov")
@@ -60,7 +60,7 @@ async def test_a_whole_file_is_complete_with_its_frames_and_length(files: dict[s
 
 
 @pytest.mark.parametrize("name", KINDS)
-async def test_the_time_between_frames_is_known(files: dict[str, Path], name: str) -> None:
+async def test_time_between_frames_is_known(files: dict[str, Path], name: str) -> None:
     verdict = await verify_file(files[name])
     assert verdict.interval == pytest.approx(0.1, abs=0.002)
 
@@ -94,7 +94,7 @@ def single_frame(tmp_path: Path) -> Path:
     return path
 
 
-async def test_a_single_frame_without_a_length_is_complete_as_it_plays(single_frame: Path) -> None:
+async def test_single_frame_without_length_is_complete(single_frame: Path) -> None:
     """GStreamer leaves one byte over, where the length of the video would stand."""
     assert b"\xec\x88\x88" + bytes(8) in single_frame.read_bytes()
     verdict = await verify_file(single_frame, decode=True)
@@ -103,9 +103,7 @@ async def test_a_single_frame_without_a_length_is_complete_as_it_plays(single_fr
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "finalized.mp4", "jpeg.mov", "h264.mkv", "jpeg.mkv"])
-async def test_a_file_cut_anywhere_is_never_complete(
-    files: dict[str, Path], name: str, tmp_path: Path
-) -> None:
+async def test_file_cut_anywhere_is_never_complete(files: dict[str, Path], name: str, tmp_path: Path) -> None:
     whole = files[name].read_bytes()
     cut = tmp_path / name
     verdicts = set()
@@ -193,9 +191,7 @@ async def test_any_damaged_byte_gives_a_verdict(files: dict[str, Path], tmp_path
                 assert isinstance((await verify_file(damaged)).verdict, Verdict)
 
 
-async def test_decoding_finds_pictures_that_structure_does_not_show(
-    files: dict[str, Path], tmp_path: Path
-) -> None:
+async def test_decode_finds_damage_that_structure_hides(files: dict[str, Path], tmp_path: Path) -> None:
     whole = bytearray(files["jpeg.mov"].read_bytes())
     picture = whole.index(b"\xff\xda", len(whole) // 2)
     whole[picture - 200 : picture] = b"\xff" * 200  # tables and sizes, where fill bytes may be too
@@ -207,7 +203,7 @@ async def test_decoding_finds_pictures_that_structure_does_not_show(
     assert "frames decode" in verdict.detail
 
 
-async def test_a_file_that_is_not_there_or_not_readable_is_an_error(tmp_path: Path) -> None:
+async def test_missing_or_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="gone"):
         await verify_file(tmp_path / "gone.mp4")
     with pytest.raises(StorageError, match="cannot read"):
@@ -223,12 +219,12 @@ async def test_irregular_file_is_an_error_at_once(tmp_path: Path, path: str) -> 
         await verify_file(tmp_path / path, timeout=10)
 
 
-async def test_the_deadline_holds_and_the_reader_stops(files: dict[str, Path]) -> None:
+async def test_deadline_holds_and_reader_stops(files: dict[str, Path]) -> None:
     with pytest.raises(TimeoutError, match=r"verdict on jpeg\.mkv"):
         await verify_file(files["jpeg.mkv"], timeout=0)
 
 
-async def test_a_long_file_is_read_in_little_time_and_memory(tmp_path: Path) -> None:
+async def test_long_file_takes_little_time_and_memory(tmp_path: Path) -> None:
     """Fifty thousand frames of Matroska, made of headers and holes."""
     path = tmp_path / "long.mkv"
     with path.open("wb") as file:

@@ -1,6 +1,5 @@
 """``asynccam watch``: print the events of cameras as they happen."""
 
-from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
@@ -52,7 +51,6 @@ async def watch(
     """
     from asynccam.session import Session
 
-    filters = _Filters(kinds, camera)
     if not uris and fleet is None:
         raise UsageError("no cameras given; name addresses, or a --fleet")
     settings: Any = {"interfaces": list(interface)} if interface else {}
@@ -60,28 +58,16 @@ async def watch(
         *(uris or ()), fleet=fleet, credentials=credentials, timeout=0, **settings
     ) as session:
         output.print_note("Watching; Ctrl-C leaves.")
-        with session.events.stream(camera=filters.cameras, replay=True) as events:
+        with session.events.stream(camera=tuple(camera or ()) or None, replay=True) as events:
             lost = 0
             async for event in events:
                 if events.dropped > lost:
                     _print_event(_dropped(event.at, events.dropped - lost), output)
                     lost = events.dropped
                 document = event_document(event)
-                if filters.matches(document):
+                if not kinds or not set(kinds).isdisjoint(document["kinds"]):
                     _print_event(document, output)
     return ExitCode.OK
-
-
-class _Filters:
-    """Filter for events by class names and camera ids; None for all."""
-
-    def __init__(self, kinds: Collection[str] | None, cameras: Collection[str] | None) -> None:
-        self.kinds = frozenset(kinds or ())
-        self.cameras = tuple(cameras) if cameras else None
-
-    def matches(self, document: dict[str, Any]) -> bool:
-        """Return whether an event, as a document, is of a wanted class."""
-        return not self.kinds or not self.kinds.isdisjoint(document["kinds"])
 
 
 def _dropped(at: float, count: int) -> dict[str, Any]:
