@@ -64,21 +64,17 @@ class Tail:
 
     def __init__(self, limit: int = _TAIL_BYTES) -> None:
         self._limit = limit
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
+        self._data = bytearray()
 
     def add(self, data: bytes) -> None:
-        """Append; the oldest pieces are dropped beyond the limit."""
-        data = data[-self._limit :]
-        self._pieces.append(data)
-        self._size += len(data)
-        while self._size - len(self._pieces[0]) >= self._limit:
-            self._size -= len(self._pieces.popleft())
+        """Append; the oldest bytes are dropped beyond the limit."""
+        self._data += data
+        del self._data[: -self._limit]
 
     @property
     def text(self) -> str:
         """The kept bytes as text."""
-        return clean_text(b"".join(self._pieces)[-self._limit :].decode(errors="replace").strip())
+        return clean_text(self._data.decode(errors="replace").strip())
 
 
 class _Protocol(asyncio.SubprocessProtocol):
@@ -101,8 +97,7 @@ class _Protocol(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.SubprocessTransport", transport)
         if self._feed is not None:
-            pipe = cast("asyncio.SubprocessTransport", transport).get_pipe_transport(0)
-            self._input = cast("asyncio.WriteTransport", pipe)
+            self._input = cast("asyncio.WriteTransport", self._transport.get_pipe_transport(0))
             prompt = getattr(self._feed, "prompt", False)
             if prompt:
                 _shrink_pipe(self._input)

@@ -105,15 +105,14 @@ async def _parse_broker(address: str, username: str | None, password_file: Path 
     from asynccam.net.tls import client_context
     from asynccam.runtime.disk import on_disk, storage_errors
 
+    invalid = UsageError(f"{address!r} is not a broker address; expected HOST[:PORT] or mqtts://HOST[:PORT]")
     try:
         parts = urlsplit(address if "://" in address else f"mqtt://{address}")
         port = parts.port
     except ValueError:
-        raise UsageError(
-            f"{address!r} is not a broker address; expected HOST[:PORT] or mqtts://HOST[:PORT]"
-        ) from None
+        raise invalid from None
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path or parts.username:
-        raise UsageError(f"{address!r} is not a broker address; expected HOST[:PORT] or mqtts://HOST[:PORT]")
+        raise invalid
     secure = parts.scheme == "mqtts"
     password = os.environ.get(_PASSWORD)
     if password_file is not None:

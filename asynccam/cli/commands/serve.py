@@ -19,7 +19,7 @@ from asynccam.cli.errors import ExitCode
 from asynccam.cli.options import InterfacesOption, PortOption
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
-from asynccam.cli.serving import FaultsOption, WhileStdinOption, faults_of, while_open
+from asynccam.cli.serving import FaultsOption, WhileStdinOption, faults_of, require_gstreamer, while_open
 
 if TYPE_CHECKING:
     from asynccam.systems.multicam.device.device import MultiCamDevice
@@ -103,7 +103,6 @@ async def multicam(
     """Run a MultiCam device: a camera that MultiCam controllers find, start, stop and download from."""
     from zeroconf import InterfaceChoice
 
-    from asynccam.cli.serving import require_gstreamer
     from asynccam.recording import TestPattern, V4l2Source
     from asynccam.systems.multicam import GstRecorder, MultiCamDevice, NtpOffset
     from asynccam.systems.multicam.device.commands import DeviceFaults
@@ -200,7 +199,6 @@ async def nanocam(
     output: Output,
 ) -> ExitCode:
     """Run a nanocam media server: pictures and video of this computer's camera."""
-    from asynccam.cli.serving import require_gstreamer
     from asynccam.systems.nanocam.csi.camera import CSIcamera
     from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
     from asynccam.systems.nanocam.server.server import MediaServer

@@ -53,25 +53,6 @@ async def mediamtx(
     from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults
     from asynccam.systems.mediamtx.simulator.simulator import MediaMTXSimulator
 
-    def ready(simulator: MediaMTXSimulator) -> None:
-        place = f"mediamtx://{host}:{simulator.port}"
-        token = simulator.token("admin")
-        output.json_line(
-            {
-                "event": "listening",
-                "system": "mediamtx",
-                "address": place,
-                "http_port": simulator.http_port,
-                "token": token,
-            }
-        )
-        output.print(
-            formatting.device_text(
-                f"A generation {generation} service with {cameras} cameras listens at {place}."
-            ),
-            formatting.device_text(f"An administrator's token: {token}"),
-        )
-
     async with while_open(stdin=while_stdin_open):
         simulator = MediaMTXSimulator(
             host=host,
@@ -86,7 +67,13 @@ async def mediamtx(
             faults=faults_of(ServiceFaults, fault),
         )
         async with simulator:
-            ready(simulator)
+            place, token = f"mediamtx://{host}:{simulator.port}", simulator.token("admin")
+            facts = {"address": place, "http_port": simulator.http_port, "token": token}
+            output.json_line({"event": "listening", "system": "mediamtx", **facts})
+            text = f"A generation {generation} service with {cameras} cameras listens at {place}."
+            output.print(
+                formatting.device_text(text), formatting.device_text(f"An administrator's token: {token}")
+            )
             await asyncio.Event().wait()
     return ExitCode.OK
 
