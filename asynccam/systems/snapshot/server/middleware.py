@@ -272,7 +272,8 @@ class RequestMiddleware:
         finally:
             if isinstance(connection, LimitedConnection):
                 connection.end(sending)
-        _LOG.debug("%s %s: %d", request.method, loggable(request.path_qs), response.status)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s %s: %d", request.method, loggable(request.path_qs), response.status)
         resource = request.match_info.route.resource
         self._on_response(request.method, "none" if resource is None else resource.canonical, response.status)
         return response
@@ -489,7 +490,7 @@ class ConnectionLimiter:
         if len(self._open) >= self._limit and not self._make_room():
             self.refused += 1
             return _RefusedConnection(self._refusing)
-        return LimitedConnection(self._make(), self)
+        return LimitedConnection(self._make(), self._open)
 
     def open(self) -> None:
         """Begin to close idle connections."""
@@ -500,14 +501,6 @@ class ConnectionLimiter:
         await self._scope.aclose()
         for refusing in tuple(self._refusing):
             refusing.end()
-
-    def add(self, connection: "LimitedConnection") -> None:
-        """Count a connection that was opened."""
-        self._open[connection] = None
-
-    def remove(self, connection: "LimitedConnection") -> None:
-        """Count a connection that was closed."""
-        self._open.pop(connection, None)
 
     def _make_room(self) -> bool:
         # In order of arrival: the first idle connection has waited about longest.
@@ -530,16 +523,16 @@ class ConnectionLimiter:
 
     def _drop(self, connection: "LimitedConnection") -> None:
         self.dropped += 1
-        self.remove(connection)
+        self._open.pop(connection, None)
         connection.drop()
 
 
 class LimitedConnection(asyncio.Protocol):
     """aiohttp's protocol, and since when it waits for a request: ``idle_since`` is None during a request."""
 
-    def __init__(self, inner: web.RequestHandler, limiter: ConnectionLimiter) -> None:
+    def __init__(self, inner: web.RequestHandler, opened: "dict[LimitedConnection, None]") -> None:
         self._inner = inner
-        self._limiter = limiter
+        self._opened = opened
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self.idle_since: float | None = self._loop.time()
@@ -562,12 +555,12 @@ class LimitedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         self._transport = cast("asyncio.Transport", transport)
-        self._limiter.add(self)
+        self._opened[self] = None
         self._inner.connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See `asyncio.Protocol`."""
-        self._limiter.remove(self)
+        self._opened.pop(self, None)
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -80,10 +80,10 @@ class SnapshotPage(_Document):
     """Number of pictures of the requested camera, or of all cameras."""
 
 
-class CaptureOrder(BaseModel):
+class CaptureOrder(_Document):
     """Which cameras take a picture."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     group: Literal["all", "stereo"]
     """All of them, or those marked stereo, these with the least delay in between."""

@@ -84,20 +84,16 @@ async def serve(
         if token is None:
             token = await file.token()
         await stack.enter_async_context(service)
-        await _add_test_cameras(file, test_cameras)
+        taken = {camera.name for camera in file.cameras}
+        for camera in simulated_cameras(test_cameras):
+            if camera.name not in taken:
+                await file.add_camera(camera)
         on_ready(
             await stack.enter_async_context(
                 SnapshotWeb(service, host=host, port=port, token=token, hosts=hosts)
             )
         )
         await asyncio.Event().wait()
-
-
-async def _add_test_cameras(file: ConfigFile, count: int) -> None:
-    taken = {camera.name for camera in file.cameras}
-    for camera in simulated_cameras(count):
-        if camera.name not in taken:
-            await file.add_camera(camera)
 
 
 def _make_directory(directory: Path) -> None:

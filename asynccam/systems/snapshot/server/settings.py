@@ -9,9 +9,10 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -520,8 +521,6 @@ class Allowed:
 
 # -- the file -----------------------------------------------------------------------------------
 
-T = TypeVar("T")
-
 _MAX_BYTES: Final = 4 << 20
 _Stamp = tuple[int, int, int] | None
 """Inode, size and time of change; None if the file does not exist."""
@@ -616,13 +615,10 @@ class ConfigFile:
             UsageError: A field is invalid, or the name is taken; the message names the fields.
         """
         entry = fields.entry() if isinstance(fields, CameraConfig) else dict(fields)
-
-        def add(entries: list[Any]) -> CameraConfig:
+        async with self._edited_cameras() as entries:
             camera = _checked(entry, _names(entries))
             entries.append(camera.entry())
-            return camera
-
-        return await self._change_cameras(add)
+        return camera
 
     async def replace_camera(self, name: str, fields: Mapping[str, Any] | CameraConfig) -> CameraConfig:
         """Change a camera's fields; those left out and unknown fields stay.
@@ -632,15 +628,12 @@ class ConfigFile:
             UsageError: A field is invalid, or the new name is taken.
         """
         changes = fields.entry() if isinstance(fields, CameraConfig) else dict(fields)
-
-        def change(entries: list[Any]) -> CameraConfig:
+        async with self._edited_cameras() as entries:
             index = _index(entries, name)
             others = _names(entries[:index] + entries[index + 1 :])
             camera = _checked({**entries[index], **changes}, others)
             entries[index] = camera.entry()
-            return camera
-
-        return await self._change_cameras(change)
+        return camera
 
     async def delete_camera(self, name: str) -> None:
         """Remove a camera from the file, even one whose entry is invalid.
@@ -648,11 +641,8 @@ class ConfigFile:
         Raises:
             NotFoundError: There is no entry of that name.
         """
-
-        def delete(entries: list[Any]) -> None:
+        async with self._edited_cameras() as entries:
             del entries[_index(entries, name)]
-
-        await self._change_cameras(delete)
 
     def check_camera(
         self, fields: Mapping[str, Any], *, instead_of: str | None = None
@@ -685,15 +675,13 @@ class ConfigFile:
         Raises:
             UsageError: A setting is invalid, or can be changed by hand only; the message names it.
         """
-
-        def change(document: Any) -> tuple[Any, None]:
+        async with self._lock:
+            document = await self._document()
             whole = {"cameras": document} if isinstance(document, list) else document
             groups, problems = changed_settings(whole, changes)
             if problems:
                 raise UsageError("; ".join(map(str, problems)))
-            return (whole | groups if groups else document), None
-
-        await self._rewrite(change)
+            await self._write(whole | groups if groups else document)
 
     async def __aenter__(self) -> "ConfigFile":
         await on_disk(remove_unfinished, self.path)
@@ -752,24 +740,20 @@ class ConfigFile:
             names = tuple(camera.name for camera in self.current.cameras)
             self.events.emit(ConfigChanged(cameras=names, problems=self.problems))
 
-    async def _change_cameras(self, edit: Callable[[list[Any]], T]) -> T:
-        """Edit the list of cameras in the file, and put the file in force."""
-
-        def change(document: Any) -> tuple[Any, T]:
-            entries = document if isinstance(document, list) else document.setdefault("cameras", [])
-            return document, edit(entries)
-
-        return await self._rewrite(change)
-
-    async def _rewrite(self, edit: Callable[[Any], tuple[Any, T]]) -> T:
-        """Edit the document in the file, and put the file in force."""
+    @asynccontextmanager
+    async def _edited_cameras(self) -> AsyncIterator[list[Any]]:
+        """Yield the list of cameras in the file, and write it as it was edited; not after an exception."""
         async with self._lock:
-            document, result = edit(await self._document())
-            text = _written(document)
-            await on_disk(lambda: atomic_write(self.path, text.encode(), mode=0o644))
-            self._stamp = await on_disk(_read_stamp, self.path)
-            self._apply(text)
-            return result
+            document = await self._document()
+            yield document if isinstance(document, list) else document.setdefault("cameras", [])
+            await self._write(document)
+
+    async def _write(self, document: Any) -> None:
+        """Write the file, and put it in force."""
+        text = _written(document)
+        await on_disk(lambda: atomic_write(self.path, text.encode(), mode=0o644))
+        self._stamp = await on_disk(_read_stamp, self.path)
+        self._apply(text)
 
     async def _document(self) -> Any:
         """Return the document in the file; if it was deleted, the last one in force."""
