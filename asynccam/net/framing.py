@@ -5,8 +5,9 @@ the bytes. Whether the object is valid JSON is left to the parser. `FrameReader`
 """
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from asynccam.errors import RemoteProtocolError
 
@@ -67,6 +68,48 @@ class ObjectScanner:
         match = pattern.match(buffer, self._position)
         assert match is not None, "both patterns match the empty string"
         self._position = match.end()
+
+
+Event = TypeVar("Event")
+
+
+class EventReader(ABC, Generic[Event]):
+    """Returns the events before an error first and raises the error next, so that cuts change nothing."""
+
+    def __init__(self) -> None:
+        self._failure: RemoteProtocolError | None = None
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Return the events that received bytes complete.
+
+        Events before an error are returned first; the next call raises the error.
+
+        Raises:
+            RemoteProtocolError: The peer broke the protocol; the connection cannot be used any longer.
+        """
+        self._raise_failure()
+        events: list[Event] = []
+        try:
+            self._receive(data)
+            while (event := self._next_event()) is not None:
+                events.append(event)
+        except RemoteProtocolError as error:
+            self._failure = error
+            if not events:
+                raise
+        return events
+
+    @abstractmethod
+    def _receive(self, data: bytes) -> None:
+        """Add received bytes."""
+
+    @abstractmethod
+    def _next_event(self) -> Event | None:
+        """Return the next event, or None if it is incomplete."""
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
 
 LENGTH_SIZE: Final = 4

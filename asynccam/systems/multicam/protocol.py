@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.net.framing import Frame, FrameReader
+from asynccam.net.framing import EventReader, Frame, FrameReader
 from asynccam.outside import read_json
 from asynccam.systems.multicam.models import (
     CommandMessage,
@@ -97,38 +97,25 @@ class FileReader(_ReplyFrames):
         return header
 
 
-class CommandReader:
+class CommandReader(EventReader[ReceivedCommand]):
     """Reads commands, bare or ``prefixed`` with their length: the last one's, whether valid or not."""
 
     def __init__(self, *, max_size: int = MAX_COMMAND, peer: str = "the controller") -> None:
+        super().__init__()
         self._frames = FrameReader(max_size=max_size, peer=peer)
         self._peer = peer
-        self._failure: RemoteProtocolError | None = None
         self.prefixed = False
 
-    def feed(self, data: bytes) -> list[ReceivedCommand]:
-        """Return the commands that received bytes complete.
+    def _receive(self, data: bytes) -> None:
+        self._frames.feed(data)
 
-        Commands before an error are returned first and the next call raises the error, so that cuts change
-        nothing.
-
-        Raises:
-            RemoteProtocolError: The peer broke the protocol; the connection cannot be used any longer.
-        """
-        if self._failure is not None:
-            raise self._failure
-        commands: list[ReceivedCommand] = []
-        try:
-            self._frames.feed(data)
-            while (frame := self._frames.next_frame()) is not None:
-                self.prefixed = frame.prefixed
-                message = CommandMessage.from_json(frame.document, peer=self._peer)
-                commands.append(ReceivedCommand(message, frame.prefixed))
-        except RemoteProtocolError as error:
-            self._failure = error
-            if not commands:
-                raise
-        return commands
+    def _next_event(self) -> ReceivedCommand | None:
+        frame = self._frames.next_frame()
+        if frame is None:
+            return None
+        self.prefixed = frame.prefixed
+        message = CommandMessage.from_json(frame.document, peer=self._peer)
+        return ReceivedCommand(message, frame.prefixed)
 
 
 def parse_list(document: bytes | str, *, peer: str = "the device") -> ListFilesResponse:

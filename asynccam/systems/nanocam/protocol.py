@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from asynccam.errors import RemoteProtocolError, UsageError
 from asynccam.model.filenames import safe_name
-from asynccam.net.framing import ObjectScanner, encode_frame
+from asynccam.net.framing import EventReader, ObjectScanner, encode_frame
 from asynccam.systems.nanocam.safe_pickle import write_names
 
 GOODBYE: Final = b"GOODBYE"
@@ -200,47 +200,31 @@ def _rounded_up(seconds: float, name: str, exact: dict[str, float]) -> int:
     return whole
 
 
-class RequestReader:
+class RequestReader(EventReader[RequestEvent]):
     """Parses a client's requests: bare JSON and words, cut anywhere or one behind the other."""
 
     def __init__(self, *, max_size: int = MAX_REQUEST, peer: str = "the client") -> None:
+        super().__init__()
         self._max_size = max_size
         self._peer = peer
         self._buffer = bytearray()
         self._scanner: ObjectScanner | None = None
-        self._failure: RemoteProtocolError | None = None
 
     @property
     def incomplete(self) -> bool:
         """Return whether a request has begun and is not complete."""
         return bool(self._buffer)
 
-    def feed(self, data: bytes) -> list[RequestEvent]:
-        """Add data; return the events that are complete now.
-
-        Events before a fault are returned first; the next call raises the fault.
-        """
-        if self._failure is not None:
-            raise self._failure
-        self._buffer += data
-        events: list[RequestEvent] = []
-        try:
-            while (event := self._next()) is not None:
-                events.append(event)
-        except RemoteProtocolError as error:
-            self._failure = error
-            if not events:
-                raise
-        return events
-
     def eof(self) -> None:
         """Report that the client sends no more."""
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
         if self._buffer:
             raise RemoteProtocolError(f"{self._peer} left after {len(self._buffer)} bytes of a request")
 
-    def _next(self) -> RequestEvent | None:
+    def _receive(self, data: bytes) -> None:
+        self._buffer += data
+
+    def _next_event(self) -> RequestEvent | None:
         if self._scanner is None:
             self._buffer = self._buffer.lstrip(_BLANKS)
             if not self._buffer:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Final, get_args
 
 from asynccam.errors import RemoteProtocolError
-from asynccam.net.framing import LENGTH_SIZE
+from asynccam.net.framing import LENGTH_SIZE, EventReader
 from asynccam.outside import read_json
 from asynccam.systems.nanocam.protocol import (
     BUSY,
@@ -218,7 +218,7 @@ class FileEnds:
 ReplyEvent = Busy | Ok | Refused | FileListing | FileBegins | FileBytes | FileEnds | Finished
 
 
-class ReplyReader:
+class ReplyReader(EventReader[ReplyEvent]):
     """Parses all responses of one connection, cut anywhere, of either kind of server.
 
     It holds back a few bytes at most: memory does not grow with a file.
@@ -228,12 +228,12 @@ class ReplyReader:
     """
 
     def __init__(self, *, peer: str = "the server") -> None:
+        super().__init__()
         self.framed: bool | None = None
         self._peer = peer
         self._data = b""
         self._position = 0
         self._step: Callable[[], ReplyEvent | None] = self._idle
-        self._failure: RemoteProtocolError | None = None
         self._pickle: PickleReader | None = None
         self._files: list[FileEntry] = []
         self._boundary: JpegBoundary | Mp4Boundary | None = None
@@ -269,29 +269,16 @@ class ReplyReader:
             and len(self._data) - self._position >= len(QUIT)
         )
 
-    def feed(self, data: bytes) -> list[ReplyEvent]:
-        """Add data; return its events.
-
-        Events before a fault are returned first; the next call raises the fault.
-        """
-        if self._failure is not None:
-            raise self._failure
+    def _receive(self, data: bytes) -> None:
         self._data = self._data[self._position :] + data if self._position < len(self._data) else data
         self._position = 0
-        events: list[ReplyEvent] = []
-        try:
-            while True:
-                step = self._step
-                event = step()
-                if event is not None:
-                    events.append(event)
-                elif step == self._step:
-                    break  # more bytes are needed
-        except RemoteProtocolError as error:
-            self._failure = error
-            if not events:
-                raise
-        return events
+
+    def _next_event(self) -> ReplyEvent | None:
+        while True:
+            step = self._step
+            event = step()
+            if event is not None or step == self._step:  # the same step without an event needs more bytes
+                return event
 
     def skip(self, count: int) -> None:
         """Report that ``count`` bytes, at most `bulk`, were read past this reader."""
@@ -303,8 +290,7 @@ class ReplyReader:
 
     def conclude(self) -> list[ReplyEvent]:
         """Report silence or end of file; return the last events of a response that `ends_at_silence`."""
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
         if not self.ends_at_silence:
             return []
         rest = memoryview(self._data)[self._position : -len(QUIT)]
