@@ -442,7 +442,6 @@ class _StreamCapture:
         plan = await on_disk(pipeline.plan, tools.elements)
         await find_installation(plan.graph.factories)
         self.recorder = Recorder(pipeline, name=self._camera.id)
-        await self._session.connect()
         self._first = self._scope.spawn(self.recorder.start(timeout=_UNLIMITED), name="first frame")
         listening = self._scope.spawn(self.recorder.listening(), name="listening")
         await asyncio.wait(
@@ -454,10 +453,7 @@ class _StreamCapture:
     async def request(self, timeout: float) -> float:
         """Have the server stream; return when it had answered, Unix seconds.
 
-        Raises:
-            BusyError: The server streams to another client, or captures.
-            DeviceError: The server refuses, or can only stream to a port that is in use here.
-            AsynccamError: As `NanocamSession.begin`.
+        Raises `DeviceError` if the server can only stream to a port that is in use here.
         """
         camera, session = self._camera, self._session
         request = VideoRequest(self._seconds, camera.width, camera.height, "udp", session.extension)

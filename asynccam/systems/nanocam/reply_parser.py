@@ -33,6 +33,7 @@ from asynccam.systems.nanocam.safe_pickle import MAX_ITEMS, PickleReader
 MAX_FRAME: Final = 1 << 20
 """Maximum bytes of a framed response: a list of `MAX_ITEMS` names."""
 _MAX_SIZE: Final = 1 << 50
+# 0x80 begins a pickle of protocol 2 or later, "]" and "(" a list of protocol 1 and 0.
 _PICKLE_STARTS: Final = frozenset(b"\x80](")
 _WORDS: Final[tuple[tuple[bytes, Busy | Ok], ...]] = ((BUSY, Busy()), (OK, Ok()))
 _JPEG_SUFFIXES: Final = (".jpg", ".jpeg")
@@ -305,7 +306,7 @@ class ReplyReader(EventReader[ReplyEvent]):
         rest = self._data[self._position : self._position + len(BUSY)]
         if not rest:
             return None
-        if rest[0] == 0:
+        if rest[0] == 0:  # a length of at most `MAX_FRAME`, big-endian; no word and no pickle begins so
             self._step = self._frame
             return None
         if rest[0] in _PICKLE_STARTS:

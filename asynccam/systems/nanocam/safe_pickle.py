@@ -185,7 +185,7 @@ class PickleReader:
                     raise self._refused("it holds text without quotes")
                 return argument[1:-1].decode("unicode-escape").encode("latin-1").decode()
             case "INT" | "LONG":
-                return self._decimal(argument.removesuffix(b"L"))
+                return self._decimal(argument.removesuffix(b"L"))  # the L of Python 2's long integers
             case "BININT1" | "BININT2":
                 return int.from_bytes(argument, "little")
             case "BININT" | "LONG1":

@@ -61,6 +61,7 @@ def _bindable(family: socket.AddressFamily, port: int) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             if family == socket.AF_INET6:
+                # RFC 3493 5.3: otherwise it takes the port for IPv4 too, and fails if only that is in use.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(("", port))
     except OSError as error:

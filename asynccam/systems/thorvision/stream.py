@@ -109,6 +109,7 @@ class StreamSettings:
         if self.watch is not None:
             return self.watch
         fps = capability.fps
+        # A slow camera is not stalled between two of its frames.
         return Watch(stall=max(_STALL_SECONDS, float(_STALL_FRAMES / fps)) if fps else _STALL_SECONDS)
 
 
