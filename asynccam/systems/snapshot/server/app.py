@@ -16,7 +16,7 @@ from asynccam.runtime.disk import on_disk
 from asynccam.runtime.event_hub import Subscription
 from asynccam.systems.snapshot.server import events
 from asynccam.systems.snapshot.server.api_legacy import LegacyApi
-from asynccam.systems.snapshot.server.api_v1 import ApiV1
+from asynccam.systems.snapshot.server.api_v1 import ApiV1, EventFeed
 from asynccam.systems.snapshot.server.middleware import (
     IDLE_TIMEOUT,
     MAX_BODY,
@@ -27,7 +27,6 @@ from asynccam.systems.snapshot.server.middleware import (
 )
 from asynccam.systems.snapshot.server.pages import Pages, read_files
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.sse import EventFeed
 
 MAX_CONNECTIONS: Final = 4096
 MAX_REQUESTS: Final = 2048

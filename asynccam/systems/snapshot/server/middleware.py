@@ -148,7 +148,7 @@ def error_response(request: web.Request, error: Exception) -> web.Response:
             return _problem_or_html(request, status, code, str(error))
         case web.HTTPException():  # aiohttp's own: unknown path, wrong method, body too large
             response = _problem_or_html(request, error.status, _HTTP_CODES.get(error.status, "refused"))
-            if hdrs.ALLOW in error.headers:
+            if hdrs.ALLOW in error.headers:  # RFC 9110 15.5.6: a 405 must have it
                 response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
             return response
         case _:
@@ -164,6 +164,7 @@ def _refusal(request: web.Request, error: RequestError) -> web.Response:
     else:
         response = _problem_or_html(request, error.status, error.code, error.message, error.problems)
     if error.status == 401:
+        # RFC 9110 15.5.2: "The server generating a 401 response MUST send a WWW-Authenticate header field".
         response.headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="Snapshot"'
     if error.status == 413:
         response.force_close()  # rather than read a body that nobody needs
@@ -354,6 +355,7 @@ class AccessPolicy:
             # RFC 9112 3.2: HTTP/1.1 must send Host. HTTP/1.0, which no browser speaks, need not.
             host = ""
         elif not self._is_ours(host):
+            # RFC 9110 15.5.20: 421 is for a host that this server does not answer for.
             message = f"This server does not go by the name {host!r}; --allow-host adds one."
             raise RequestError(421, "unknown_host", message)
         path = request.path

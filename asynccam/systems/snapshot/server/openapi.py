@@ -51,7 +51,7 @@ class Operation:
 
     def route(self) -> web.RouteDef:
         """Return the route of the operation."""
-        if self.method == "GET":
+        if self.method == "GET":  # which aiohttp answers for HEAD too
             return web.get(self.path, self.handler)
         return web.route(self.method, self.path, self.handler)
 

@@ -701,7 +701,7 @@ class ConfigFile:
                 self._report((Problem(str(error)),))
 
     async def _reload(self) -> bool:
-        stamp = await on_disk(_read_stamp, self.path)
+        stamp = await on_disk(_read_stamp, self.path)  # before the text: a later change has another stamp
         if stamp == self._stamp:
             return False
         self._stamp = None  # if it cannot be read now, it is read again even if unchanged
@@ -792,7 +792,7 @@ def _written(document: Any) -> str:
         text = json.dumps(document, indent=4, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"this cannot be written as JSON: {error}") from error
-    _parsed(text)
+    _parsed(text)  # `parse` refuses more than `dumps`: nothing is written that the next start cannot read
     return text
 
 

@@ -159,7 +159,7 @@ class Services:
             async with service.lock:
                 if service.state is not _ServiceState.DOWN:
                     await finish(self._stop(service))
-        except BaseException:
+        except BaseException:  # also a cancellation: the stop may have been carried out
             await finish(self._release(service))
             raise
         return service
@@ -182,7 +182,7 @@ class Services:
     async def _stop(self, service: _Service) -> None:
         before, service.state = service.state, _ServiceState.UNKNOWN
         try:
-            await self._write()
+            await self._write()  # first: if this process is killed, the next one knows what to restart
         except StorageError:
             service.state = before
             raise

@@ -6,9 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-from asynccam.systems.snapshot.server import app, middleware, sse
-from asynccam.systems.snapshot.server.api_v1 import ApiV1
-from asynccam.systems.snapshot.server.sse import EventFeed
+from asynccam.systems.snapshot.server import api_v1, app, middleware
+from asynccam.systems.snapshot.server.api_v1 import ApiV1, EventFeed
 from tests.systems.snapshot.web.rig import serving
 
 PROJECT = Path(__file__).parents[4]
@@ -46,7 +45,7 @@ def test_docs_numbers_are_true() -> None:
     assert f"Bodies up to {middleware.MAX_BODY // 1024} KiB" in words
     assert f"At least {middleware.MIN_TOKEN} characters" in words
     assert f"cookie for {middleware.COOKIE_SECONDS // 86400} days" in words
-    assert f"every {sse.HEARTBEAT:.0f} s shows" in words
+    assert f"every {api_v1.HEARTBEAT:.0f} s shows" in words
 
 
 async def test_docs_program_runs(tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from asynccam.systems.snapshot.server.api_v1 import ApiV1
+from asynccam.systems.snapshot.server.api_v1 import ApiV1, EventFeed
 from asynccam.systems.snapshot.server.openapi import openapi_document
-from asynccam.systems.snapshot.server.sse import EventFeed
 from tests.systems.snapshot.web.rig import TOKEN, serving
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.systems.snapshot.server import sse
+from asynccam.systems.snapshot.server import api_v1
 from asynccam.systems.snapshot.server.events import ServiceTrouble
 from tests.support.waiting import eventually
 from tests.systems.snapshot.web.rig import serving
@@ -71,7 +71,7 @@ async def test_stream_of_unknown_id_begins_with_state(last: str, tmp_path: Path)
 async def test_stream_of_dropped_event_begins_with_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "KEPT", 2)
+    monkeypatch.setattr(api_v1, "KEPT", 2)
     async with serving(tmp_path, ["left"]) as rig:
         async with stream(rig) as told:
             first = await told.next()
@@ -82,7 +82,7 @@ async def test_stream_of_dropped_event_begins_with_state(
 
 
 async def test_stream_sends_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(api_v1, "HEARTBEAT", 0.05)
     async with serving(tmp_path) as rig, stream(rig) as told:
         await told.next()
         assert await told.lines() == [": still here"]
@@ -120,7 +120,7 @@ async def test_stream_ends_with_the_server(tmp_path: Path) -> None:
 
 
 async def test_stream_count_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_STREAMS", 1)
+    monkeypatch.setattr(api_v1, "MAX_STREAMS", 1)
     async with serving(tmp_path) as rig, stream(rig) as told:
         await told.next()
         async with rig.http.get("/api/v1/events") as answer:
