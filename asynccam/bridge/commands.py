@@ -35,15 +35,10 @@ PublishPicture = Callable[[str, bytes], Awaitable[None]]
 
 @dataclass(slots=True)
 class _CommandQueue:
-    """Commands for one key.
+    """Commands for one key."""
 
-    Attributes:
-        waiting: Name and payload of each; the first is being executed.
-        refused: Count of unanswered commands that found the queue full, by name.
-    """
-
-    waiting: deque[tuple[str, bytes]] = field(default_factory=deque)
-    refused: dict[str, int] = field(default_factory=dict)
+    waiting: deque[tuple[str, bytes]] = field(default_factory=deque)  # name, payload; the first is executed
+    refused: dict[str, int] = field(default_factory=dict)  # unanswered ones that found it full, by name
     task: "asyncio.Task[None] | None" = None
     refusal_task: "asyncio.Task[None] | None" = None
 
@@ -52,13 +47,8 @@ class Commands:
     """Execution of commands, with a bounded queue for each key.
 
     Commands for one key are executed and answered in order. An ``OFF`` ends a start before it at once.
-
-    Args:
-        session: Has the cameras.
-        directory: Parent of takes and pictures.
-        publish_result: Called with the result of each command.
-        publish_picture: Called with each picture.
-        on_takes: Called when a take of these begins or has ended.
+    ``directory`` is the parent of takes and pictures; ``on_takes`` is called when one of these takes begins
+    or has ended.
     """
 
     def __init__(

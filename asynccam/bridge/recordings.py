@@ -111,9 +111,7 @@ class Recordings:
 
     # -- ON -----------------------------------------------------------------------------------------
 
-    async def begin(
-        self, key: str, request: TakeRequest, is_cancelled: Callable[[], bool] = lambda: False
-    ) -> dict[str, Any]:
+    async def begin(self, key: str, request: TakeRequest, is_cancelled: Callable[[], bool]) -> dict[str, Any]:
         """Start a take of one camera's key, or of `ALL`; return the result of each camera.
 
         ``is_cancelled`` is called before any command is sent; from then on `cancel_start` ends the start.
@@ -252,16 +250,12 @@ class Recordings:
             return _failure_result(take, None)
         await take.start(start_in=request.start_in)
         self._on_change()
-        await self._wait_for_answers(take)
+        while take.awaited:  # noqa: ASYNC110 - a take has no event for an accepted or failed start
+            await asyncio.sleep(_CHECK_INTERVAL)
         if not any(record.accepted_at for record in take.manifest.cameras):
             return _failure_result(take, None)
         await self._wait_for_evidence(take)
         return _start_result(take)
-
-    async def _wait_for_answers(self, take: Take) -> None:
-        """Wait until each camera has accepted or failed the start, within the limits of the take."""
-        while take.awaited:  # noqa: ASYNC110 - a take has no event for it
-            await asyncio.sleep(_CHECK_INTERVAL)
 
     async def _wait_for_evidence(self, take: Take) -> None:
         """Wait for devices that can be asked to confirm that they record."""

@@ -13,11 +13,7 @@ _STATE_FIELDS: Final = ("id", "system", "features")
 
 
 class RetainedMessages:
-    """Collector of retained messages, from `begin` to `end`.
-
-    Attributes:
-        complete: Set once the bridge's own message has come back, behind everything that is retained.
-    """
+    """Collector of retained messages, from `begin` to `end`."""
 
     def __init__(self, topics: Topics, discovery: str | None) -> None:
         self._topics = topics
@@ -25,7 +21,7 @@ class RetainedMessages:
         self._token: bytes | None = None
         self._messages: dict[str, dict[str, bytes]] = {}
         self._configs: dict[str, str] = {}
-        self.complete = asyncio.Event()
+        self.complete = asyncio.Event()  # set once the bridge's own message is back, behind all retained ones
 
     @property
     def filters(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Take requests: strict parsing of the payloads that start and stop a take. See docs/mqtt.md."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from asynccam.bridge.topics import OFF, ON
@@ -16,17 +16,11 @@ MAX_DURATION: Final = 604_800.0
 
 @dataclass(frozen=True, slots=True)
 class TakeRequest:
-    """Take that a message asks for.
+    """Take that a message asks for."""
 
-    Attributes:
-        cameras: Keys or ids; empty for all.
-        duration: Seconds from T0 to the stop, or None to record until a stop.
-        start_in: Seconds to T0.
-    """
-
-    cameras: tuple[str, ...] = ()
-    duration: float | None = None
-    start_in: float = 1.0
+    cameras: tuple[str, ...] = ()  # keys or ids; empty for all
+    duration: float | None = None  # seconds from T0 to the stop, or None to record until a stop
+    start_in: float = 1.0  # seconds to T0
     name: str | None = None
 
 
@@ -48,7 +42,7 @@ def parse_take_request(payload: bytes) -> TakeRequest | None:
         document = None
     if not isinstance(document, dict):
         raise UsageError(f"a recording is commanded by {ON}, {OFF} or a JSON object")
-    known = {"cameras", "duration", "start_in", "name"}
+    known = {field.name for field in fields(TakeRequest)}
     if not document.keys() <= known:
         unknown = ", ".join(sorted(document.keys() - known))
         raise UsageError(f"a take has no {unknown}; it has {', '.join(sorted(known))}")

@@ -53,8 +53,7 @@ def scan_avi(view: FileView) -> Scan:
     notes = [note] if note else []
     if frames.trailing is not None:
         notes.append(f"has {view.size - frames.trailing} bytes behind its end")
-    if frames.counter.without_end and frames.counter.without_end == count:
-        notes.append("has no end marker in any of its pictures")
+    notes += frames.counter.endless(count)
     if frames.stream is None and not truncated:
         notes.append("has no video stream")
     return Scan(count, seconds, truncated, "; ".join(frames.damage(count)), "; ".join(notes), interval)

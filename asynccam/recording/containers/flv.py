@@ -42,9 +42,7 @@ def scan_flv(view: FileView) -> Scan:
     truncated, note = frames.ending()
     if not count and truncated and not frames.announced:
         truncated, note = "", truncated
-    damaged = frames.damage(count)
-    if timeline.implausible:
-        damaged.append(f"has {timeline.implausible} implausible time stamps")
+    damaged = frames.damage(count) + timeline.flaws
     notes = [note] if note else []
     if frames.joined is not None:
         notes.append(f"is followed by another Flash video at byte {frames.joined}")

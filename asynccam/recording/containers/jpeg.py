@@ -71,7 +71,7 @@ def find_picture(data: bytes | bytearray | memoryview) -> JpegPicture:
         return JpegPicture(0, 0, 0, 0, "holds no picture")
     reading = _PictureReader(data, begin.start(), _DECODE_BUDGET)
     reading.read()
-    return reading.picture
+    return JpegPicture(reading.begin, reading.at, reading.width, reading.height, reading.flaw)
 
 
 class _FlawError(Exception):
@@ -112,11 +112,6 @@ class _PictureReader:
     quantizations: set[int] = field(default_factory=set)
     huffman: dict[int, bytes] = field(default_factory=dict)
     restart_interval: int = 0
-
-    @property
-    def picture(self) -> JpegPicture:
-        """The picture as read so far."""
-        return JpegPicture(self.begin, self.at, self.width, self.height, self.flaw)
 
     def read(self) -> None:
         """Read the picture to its end, or to its flaw."""

@@ -97,9 +97,7 @@ def scan_matroska(view: FileView) -> Scan:
         return Scan(None, None, note="is of a format that is not understood", understood=False)
     seconds, interval = timeline.finish(frames.frame_duration)
     walk = frames.walk
-    damaged = frames.damage(count)
-    if timeline.implausible:
-        damaged.append(f"has {timeline.implausible} implausible time stamps")
+    damaged = frames.damage(count) + timeline.flaws
     truncated, note = frames.ending(view.size, seconds)
     if frames.has_unknown_tracks:
         damaged.append("does not describe its tracks")
@@ -111,8 +109,7 @@ def scan_matroska(view: FileView) -> Scan:
         notes.append(f"has {view.size - walk.trailing} bytes behind its end")
     if walk.documents > 1:
         notes.append(f"is followed by another Matroska file at byte {walk.joined}")
-    if frames.counter.without_end and frames.counter.without_end == count:
-        notes.append("has no end marker in any of its pictures")
+    notes += frames.counter.endless(count)
     if not count and not frames.has_unknown_tracks and not frames.has_video:
         notes.append("has no video track")
     return Scan(
@@ -181,7 +178,8 @@ class MatroskaFrames:
                 elif kind == _BLOCK_DURATION:
                     duration = read_uint(self._view, element)
                 elif kind == TIMESTAMP:
-                    yield from self._take_timestamp(read_uint(self._view, element))
+                    self._cluster = read_uint(self._view, element)
+                    yield from self._flush()
                 elif kind in (BLOCK_GROUP, CLUSTER) or group is None:
                     if group is not None:
                         yield from self._take_block(*group, duration)
@@ -283,10 +281,6 @@ class MatroskaFrames:
             self.frame_duration = self._track.frame_duration or None
             self.counter.check = _checker_for(self._track)
             self._lace.step = self._track.frame_duration or None
-
-    def _take_timestamp(self, time: int) -> Iterator[tuple[int | None, int | None]]:
-        self._cluster = time
-        yield from self._flush()
 
     def _flush(self) -> Iterator[tuple[int | None, int | None]]:
         """Yield the blocks that stand before their cluster's timestamp."""
@@ -437,15 +431,12 @@ def _lace_sizes(data: bytes, size: int, lacing: int) -> list[int] | None:
 
 
 class _EndEvidence:
-    """Evidence of where a segment ends.
-
-    Attributes:
-        reserved: Whether there is room for an unwritten index.
-    """
+    """Evidence of where a segment ends."""
 
     def __init__(self) -> None:
         self.segments = self.clusters = 0
-        self.closed = self.open_last = self.reserved = False
+        self.closed = self.open_last = False  # whether any cluster, or not the last one, states its size
+        self.reserved = False  # whether there is room for an unwritten index
         self.beyond: int | None = None  # offset behind the end of the file that an index points to, or None
 
     def read_seek_head(self, view: FileView, element: EbmlElement, segment: int) -> None:

@@ -62,7 +62,7 @@ class FrameCounter:
 
     def __init__(self, view: FileView) -> None:
         self.check: FrameChecker = check_anything
-        self.without_end = 0  # JPEG pictures without an end marker
+        self._endless = 0  # JPEG pictures without an end marker
         self._view = view
         self._spoiled = self._broken = self._hidden = 0
 
@@ -76,7 +76,7 @@ class FrameCounter:
             data = view.read(begin, bytes_to_read(size, view.size))
         state = self.check(data, size, lambda at, length: view.read(begin + at, min(length, size - at)))
         self._spoiled += state is FrameState.SPOILED
-        self.without_end += state is FrameState.ENDLESS
+        self._endless += state is FrameState.ENDLESS
         self._broken += state is FrameState.BROKEN
         self._hidden += state is FrameState.HIDDEN
         return state in (FrameState.SHOWN, FrameState.SPOILED, FrameState.ENDLESS)
@@ -94,8 +94,12 @@ class FrameCounter:
 
     def spoiled(self, count: int) -> list[str]:
         """Return the spoiled pictures in words. An encoder that never writes end markers spoils none."""
-        spoiled = self._spoiled + (self.without_end if self.without_end < count else 0)
+        spoiled = self._spoiled + (self._endless if self._endless < count else 0)
         return [f"has {spoiled} spoiled pictures"] if spoiled else []
+
+    def endless(self, count: int) -> list[str]:
+        """Return the remark on an encoder that never writes end markers."""
+        return ["has no end marker in any of its pictures"] if self._endless == count > 0 else []
 
 
 def check_jpeg(data: bytes, size: int, read: Read) -> FrameState:

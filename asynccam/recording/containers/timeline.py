@@ -69,10 +69,11 @@ class Timeline:
         return None if longest is None else longest / self._second
 
     @property
-    def implausible(self) -> int:
-        """Number of frames whose times are too far from those of the others."""
+    def flaws(self) -> list[str]:
+        """Frames whose times are too far from those of the others, in words."""
         most = max((group.count for group in self._groups), default=0)
-        return self._ungrouped + sum(group.count for group in self._groups) - most
+        implausible = self._ungrouped + sum(group.count for group in self._groups) - most
+        return [f"has {implausible} implausible time stamps"] if implausible else []
 
     def finish(self, declared: int | None = None) -> tuple[float | None, float | None]:
         """Return the time from the first frame to the end of the last, and the usual interval, in seconds.

@@ -167,11 +167,7 @@ def _paths(panels: Sequence[Panel]) -> list[Path]:
 
 @asynccontextmanager
 async def _open_files(paths: Sequence[Path], target: Path) -> AsyncIterator[MediaFiles]:
-    """Hold the files open for the block.
-
-    Raises:
-        RecordingError: A file cannot be opened, or its format is unknown.
-    """
+    """Hold the files open for the block; raise RecordingError if one cannot be opened or is unknown."""
     files = MediaFiles()
     try:
         try:

@@ -48,10 +48,7 @@ def sender_reports(packet: bytes) -> tuple[SenderReport, ...]:
                 return ()
             ssrc, seconds, fraction, rtp, _, _ = _INFO.unpack_from(packet, body)
             if seconds or fraction:
-                found.append(SenderReport(ssrc, _unix(seconds) + fraction / (1 << 32), rtp))
+                era = _NTP_ERA if seconds >= _SECOND_ERA else _NTP_ERA - (1 << 32)
+                found.append(SenderReport(ssrc, seconds - era + fraction / (1 << 32), rtp))
         place = end
     return tuple(found)
-
-
-def _unix(seconds: int) -> int:
-    return seconds - _NTP_ERA + (0 if seconds >= _SECOND_ERA else 1 << 32)

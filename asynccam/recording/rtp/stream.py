@@ -23,17 +23,12 @@ class RtpSender:
 
 
 class RtpStream:
-    """State of the recorded stream, and of others that arrived at its port.
-
-    Attributes:
-        candidates: Streams that arrived before one was chosen, where that waits for `RtpPort.choose`.
-        others: Other streams that arrived at the port, none of which is recorded.
-    """
+    """State of the recorded stream, and of others that arrived at its port."""
 
     def __init__(self, on_other: "Callable[[RtpSender], None] | None" = None) -> None:
         self.sender: RtpSender | None = None  # the recorded stream, or None before its first packet
-        self.candidates: tuple[RtpSender, ...] = ()
-        self.others: tuple[RtpSender, ...] = ()
+        self.candidates: tuple[RtpSender, ...] = ()  # arrived before `RtpPort.choose`, where that is awaited
+        self.others: tuple[RtpSender, ...] = ()  # arrived at the port too, and are not recorded
         self.left_out = 0  # packets that were left out
         self.times = RtpTimes()  # evidence of when the first frame was made
         self._on_other = on_other
@@ -79,7 +74,6 @@ class RtpStream:
         sender = self.sender
         again = [other for other in self.others if sender is not None and other.address == sender.address]
         if again:
-            words = f"{again[-1]} has the same address as {sender}, and was left out"
-            return f"another stream {words}"
+            return f"another stream {again[-1]} has the same address as {sender}, and was left out"
         count = f"{self.left_out} packets" if self.left_out else "packets"
         return f"{count} of other senders were left out: {', '.join(map(str, self.others[:3]))}"

@@ -30,31 +30,22 @@ _HALF: Final = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class RtpFirstFrame:
-    """Interval in which the first frame was made, elapsed seconds.
-
-    Attributes:
-        contradictions: Evidence that excludes other evidence, in words; the interval covers both.
-    """
+    """Interval in which the first frame was made, elapsed seconds."""
 
     earliest: float
     latest: float
-    contradictions: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()  # evidence that excludes other, in words; the interval covers both
 
 
 class RtpTimes:
-    """Evidence of the time of the first frame; of bounded size.
-
-    Attributes:
-        arrived: When the first frame's first packet arrived, elapsed seconds, or None before.
-        stamp: RTP time of the first frame, with which the recorded file begins, or None before.
-        by_sender: When the first frame was made by the sender's clock, least and most, Unix seconds of that
-            clock, which may be set to anything; None without a report.
-    """
+    """Evidence of the time of the first frame; of bounded size."""
 
     def __init__(self) -> None:
-        self.arrived: float | None = None
-        self.stamp: int | None = None
+        self.arrived: float | None = None  # when the first frame's first packet arrived, elapsed seconds
+        self.stamp: int | None = None  # RTP time of the first frame, with which the recorded file begins
         self.reports = 0  # number of useful sender reports
+        # When the first frame was made by the sender's clock, which may be set to anything: least and most,
+        # Unix seconds of that clock; None without a report.
         self.by_sender: tuple[float, float] | None = None
         self._first = self._latest = 0  # RTP time, not wrapped
         self._quickest = (0.0, 0.0)  # arrival of the first frame had it been as quick, and its slack

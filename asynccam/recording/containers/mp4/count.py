@@ -55,12 +55,6 @@ class OtherTrack:
     end: int = 0
     ticks: int = 0
 
-    def add(self, run: TrackRun, view: FileView, *, with_ticks: bool) -> None:
-        """Add one of its runs."""
-        self.end = max(self.end, run.offset + run.bytes())
-        if with_ticks:
-            self.ticks += run.ticks(view.size)
-
 
 class TrackCounter:
     """Count of the samples of one track."""
@@ -73,7 +67,6 @@ class TrackCounter:
         self._view = view
         self._layout = layout
         self._checker = MediaChecker(view, layout.media_bytes)
-        self._with_ticks = bool(movie.fragment_ticks)
         self._seen = 0
         self._last_state = MediaState.GOOD
         self._movie = movie
@@ -118,7 +111,9 @@ class TrackCounter:
                 yield run
             else:
                 other = self.others.setdefault(run.track_id, OtherTrack())
-                other.add(run, self._view, with_ticks=self._with_ticks)
+                other.end = max(other.end, run.offset + run.bytes())
+                if self._movie.fragment_ticks:
+                    other.ticks += run.ticks(self._view.size)
 
     def _count_sample(self, sample: Sample) -> bool:
         """Count a sample; return whether it is a frame that is there."""

@@ -179,18 +179,18 @@ class _Findings:
         self._movie = movie
         self._count = count
         self._tally: Tally = count.tally
-        self._spoiled = (
-            movie.flaws.spoiled if movie.flaws.spoiled is not None else count.fragments.flaws.spoiled
-        )
+        places = (movie.flaws.spoiled, count.fragments.flaws.spoiled)
+        self._spoiled = next((place for place in places if place is not None), None)
         self._has_lost = self._tally.there < self._tally.announced
 
     def truncations(self) -> Iterator[str]:
         """Yield why the end is missing."""
         layout, tally = self._layout, self._tally
         # Zeros behind fragments are where more of them should be, unless an index says that these are all.
-        is_zero_tail = layout.rest is not None and layout.is_zeros and self._is_fragmented
         is_zero_tail = (
-            is_zero_tail
+            layout.rest is not None
+            and layout.is_zeros
+            and self._is_fragmented
             and self._rest != _TERMINATOR
             and layout.mfra is None
             and not ends_where_listed(self._view, layout)
