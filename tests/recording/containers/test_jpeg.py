@@ -94,7 +94,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_whole_picture_is_found_with_its_place_and_size(name: str) -> None:
+def test_whole_picture_is_found_with_its_place_and_size(name: str) -> None:
     data = KINDS[name]
     with Image.open(io.BytesIO(data if name not in ("DNL", "bytes between") else WHOLE)) as picture:
         assert find_picture(data) == JpegPicture(0, len(data), *picture.size, "")
@@ -114,7 +114,7 @@ AROUND = {
 
 
 @pytest.mark.parametrize("name", AROUND)
-def test_a_picture_is_found_between_other_bytes(name: str, tmp_path: Path) -> None:
+def test_picture_is_found_between_other_bytes(name: str, tmp_path: Path) -> None:
     before, behind = AROUND[name]
     for kind in (bytes, bytearray, memoryview):
         found = find_picture(kind(before + WHOLE + behind))
@@ -122,7 +122,7 @@ def test_a_picture_is_found_between_other_bytes(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", [name for name in AROUND if name != "far behind"])
-async def test_a_file_with_bytes_around_its_picture_is_complete(name: str, tmp_path: Path) -> None:
+async def test_file_with_bytes_around_its_picture_is_complete(name: str, tmp_path: Path) -> None:
     before, behind = AROUND[name]
     path = tmp_path / "a.jpg"
     path.write_bytes(before + WHOLE + behind)
@@ -182,7 +182,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_picture_has_a_flaw(name: str) -> None:
+def test_broken_picture_has_a_flaw(name: str) -> None:
     data, flaw = BROKEN[name]
     picture = find_picture(data)
     assert picture.flaw == flaw if flaw else picture.flaw
@@ -192,7 +192,7 @@ def test_a_broken_picture_has_a_flaw(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in BROKEN if name not in ("nothing", "text", "too far behind")]
 )
-async def test_a_file_with_a_broken_picture_is_a_failure(name: str, tmp_path: Path) -> None:
+async def test_file_with_a_broken_picture_is_a_failure(name: str, tmp_path: Path) -> None:
     data, flaw = BROKEN[name]
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
@@ -206,13 +206,13 @@ async def test_a_file_with_a_broken_picture_is_a_failure(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_picture_cut_anywhere_is_not_whole(name: str) -> None:
+def test_picture_cut_anywhere_is_not_whole(name: str) -> None:
     data = KINDS[name]
     for size in {*range(0, len(data), max(1, len(data) // 200)), *range(len(data) - 8, len(data))}:
         assert find_picture(data[:size]).flaw, size
 
 
-def test_the_tables_of_motion_jpeg_are_those_that_encoders_write() -> None:
+def test_tables_of_motion_jpeg_are_those_that_encoders_write() -> None:
     at, found = 2, {}
     while WHOLE[at + 1] != 0xDA:
         end = at + 2 + int.from_bytes(WHOLE[at + 2 : at + 4])
@@ -238,7 +238,7 @@ def test_motion_jpeg_is_counted_picture_by_picture(tmp_path: Path) -> None:
     assert scan(path, broken + WHOLE[:900] + WHOLE * 4).damaged == "has 2 spoiled pictures"
 
 
-def test_a_picture_across_windows_is_read_whole(tmp_path: Path) -> None:
+def test_picture_across_windows_is_read_whole(tmp_path: Path) -> None:
     noise = Image.effect_noise((1600, 1200), 200)
     large = jpeg(noise.convert("RGB"), quality=100, subsampling=0)
     assert len(large) > 2 << 20

@@ -113,7 +113,7 @@ def test_cut_inside_an_element_of_unknown_length_is_truncated(files: dict[str, P
             assert found.frames == decoded(path)
 
 
-def test_a_quarter_of_a_file_lasts_a_quarter(files: dict[str, Path], tmp_path: Path) -> None:
+def test_quarter_of_a_file_lasts_a_quarter(files: dict[str, Path], tmp_path: Path) -> None:
     whole = files["mjpeg.mkv"].read_bytes()
     found = scan_bytes(tmp_path, whole[: len(whole) // 4])
     assert word(found) == "truncated"
@@ -173,7 +173,7 @@ def is_larger_than(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size > size
 
 
-async def test_a_recorder_that_was_killed_leaves_a_truncated_file(tmp_path: Path) -> None:
+async def test_recorder_that_was_killed_leaves_a_truncated_file(tmp_path: Path) -> None:
     for name, words in {
         "gst": "gst-launch-1.0 -q videotestsrc is-live=true ! video/x-raw,width=64,height=48 ! jpegenc"
         " ! matroskamux ! filesink buffer-mode=unbuffered location=",
@@ -384,7 +384,7 @@ def test_invalid_lacing_counts_no_frame(tmp_path: Path) -> None:
             assert word(found) in ("damaged", "empty")
 
 
-def test_a_file_without_a_list_of_tracks_is_not_empty(tmp_path: Path) -> None:
+def test_file_without_a_list_of_tracks_is_not_empty(tmp_path: Path) -> None:
     found = scan_bytes(tmp_path, segment(info(), *JPEGS))
     assert (word(found), found.frames) == ("damaged", None)
     assert word(scan_bytes(tmp_path, segment(info(), *JPEGS, tracks())[:-20])) == "truncated"

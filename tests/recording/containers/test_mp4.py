@@ -268,7 +268,7 @@ def test_ffprobe_agrees(files: dict[str, Path], tmp_path: Path, name: str) -> No
     assert length == pytest.approx(seconds, abs=0.05)
 
 
-def test_the_last_picture_of_qtmux_is_outside_the_edit_list(files: dict[str, Path]) -> None:
+def test_last_picture_of_qtmux_is_outside_the_edit_list(files: dict[str, Path]) -> None:
     result = scan(files["gst_jpeg.mov"])
     assert result.frames == 11
     assert result.duration == pytest.approx(1.1)
@@ -287,7 +287,7 @@ def test_sizes_of_four_bits(files: dict[str, Path], judge: Judge) -> None:
     assert verdict.duration == pytest.approx(0.12)
 
 
-def test_an_open_media_box_reaches_to_the_end(files: dict[str, Path], judge: Judge) -> None:
+def test_open_media_box_reaches_to_the_end(files: dict[str, Path], judge: Judge) -> None:
     data = bytearray(files["fast.mp4"].read_bytes())
     begin, _ = find(bytes(data), "mdat")[-1]
     struct.pack_into(">I", data, begin, 0)
@@ -324,7 +324,7 @@ def test_only_frames_whose_media_is_there_count(files: dict[str, Path], judge: J
     assert verdict.duration == (pytest.approx(there * 0.04) if there else None)
 
 
-def test_an_index_without_its_media_is_truncated(files: dict[str, Path], judge: Judge) -> None:
+def test_index_without_its_media_is_truncated(files: dict[str, Path], judge: Judge) -> None:
     data = files["fast.mp4"].read_bytes()
     verdict = judge(data[: find(data, "mdat")[-1][0]])
     assert (verdict.verdict, verdict.frames, verdict.duration) == (Verdict.TRUNCATED, 0, None)
@@ -378,7 +378,7 @@ def test_zeros_inside_a_jpeg_are_found(files: dict[str, Path], judge: Judge) -> 
         assert (verdict.verdict, verdict.frames) == (Verdict.DAMAGED, FRAMES - 1), place
 
 
-def test_a_black_jpeg_with_tables_of_its_own_is_whole(tmp_path: Path) -> None:
+def test_black_jpeg_with_tables_of_its_own_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "black.mov"
     source = ["-f", "lavfi", "-i", "color=black:size=640x480:rate=25", "-frames:v", "3"]
     subprocess.run(["ffmpeg", "-v", "error", *source, "-c:v", "mjpeg", str(path)], check=True)
@@ -566,7 +566,7 @@ def test_cut_between_fragments_is_noted(files: dict[str, Path], judge: Judge) ->
     assert judge(listed + bytes(3)).verdict is Verdict.COMPLETE
 
 
-def test_a_spoiled_box_between_fragments_is_damage(files: dict[str, Path], judge: Judge) -> None:
+def test_spoiled_box_between_fragments_is_damage(files: dict[str, Path], judge: Judge) -> None:
     data = files["gst_frag.mp4"].read_bytes()
     third = fragment_begins(data)[2]
     verdict = judge(data[:third] + bytes(16) + data[third + 16 :])
@@ -777,7 +777,7 @@ def test_any_number_may_be_wrong(
     assert result.frames is None or 0 <= result.frames <= 2 * FRAMES
 
 
-def test_a_track_without_a_handler_is_video_by_its_media_header(files: dict[str, Path], judge: Judge) -> None:
+def test_track_without_a_handler_is_video_by_its_media_header(files: dict[str, Path], judge: Judge) -> None:
     data = files["plain.mp4"].read_bytes()
     hdlr = cut_out(data, "moov/trak/mdia/hdlr")
     for changed in (b"", hdlr[:16] + bytes(4) + hdlr[20:]):
@@ -808,6 +808,6 @@ def test_first_fragment_far_in_the_future_is_ignored(files: dict[str, Path], jud
     assert verdict.duration == pytest.approx(SECONDS, abs=0.05)
 
 
-def test_a_filler_of_many_boxes_is_given_up(files: dict[str, Path], judge: Judge) -> None:
+def test_filler_of_many_boxes_is_given_up(files: dict[str, Path], judge: Judge) -> None:
     verdict = judge(files["plain.mp4"].read_bytes() + box(b"free") * 200_000)
     assert verdict.verdict is Verdict.UNKNOWN

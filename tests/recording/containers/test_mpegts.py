@@ -89,9 +89,7 @@ def packets(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", [*FFMPEG, *GSTREAMER])
-async def test_a_whole_stream_is_complete_with_its_frames_and_length(
-    files: dict[str, Path], name: str
-) -> None:
+async def test_whole_stream_is_complete_with_its_frames_and_length(files: dict[str, Path], name: str) -> None:
     verdict = await verify_file(files[name])
     assert (verdict.verdict, verdict.detail) == (Verdict.COMPLETE, "")
     frames, seconds = (8, 120) if name == "slow.ts" else (FRAMES, SECONDS)
@@ -150,13 +148,13 @@ def test_lost_packets_are_counted(tmp_path: Path, plain: bytes) -> None:
     assert found.duration == pytest.approx(SECONDS, abs=0.13)
 
 
-def test_a_frame_whose_beginning_is_lost_does_not_count(tmp_path: Path, plain: bytes) -> None:
+def test_frame_whose_beginning_is_lost_does_not_count(tmp_path: Path, plain: bytes) -> None:
     starts = [one for one in packets(plain) if pid(one) == 0x100 and one[1] & 0x40]
     found = scan(tmp_path / "a.ts", plain.replace(starts[20], b"").replace(starts[30], b""))
     assert (found.frames, found.damaged) == (FRAMES - 2, "has lost 2 packets")
 
 
-def test_a_packet_may_come_twice_and_not_thrice(tmp_path: Path, plain: bytes) -> None:
+def test_packet_may_come_twice_and_not_thrice(tmp_path: Path, plain: bytes) -> None:
     every = packets(plain)
     twice = b"".join([*every[:31], *every[30:]])
     assert scan(tmp_path / "a.ts", twice) == scan(tmp_path / "b.ts", plain)
@@ -209,7 +207,7 @@ def test_zeros_within_a_packet_are_damage(tmp_path: Path, plain: bytes) -> None:
     assert found.damaged == "has 1 run of zeros in its pictures"
 
 
-async def test_a_cut_inside_a_packet_is_truncated(tmp_path: Path, plain: bytes) -> None:
+async def test_cut_inside_a_packet_is_truncated(tmp_path: Path, plain: bytes) -> None:
     path = tmp_path / "a.ts"
     for size in range(PACKET + 1, len(plain), len(plain) // 97):
         if size % PACKET:
@@ -227,9 +225,7 @@ def test_bytes_behind_that_are_not_a_packet_are_named(tmp_path: Path, plain: byt
     assert scan(tmp_path / "a.ts", plain + bytes(600)).damaged == "ends with 600 zero bytes"
 
 
-def test_an_elementary_packet_shorter_than_it_says_is_truncated(
-    tmp_path: Path, files: dict[str, Path]
-) -> None:
+def test_elementary_packet_shorter_than_it_says_is_truncated(tmp_path: Path, files: dict[str, Path]) -> None:
     every = packets(files["lengths.ts"].read_bytes())
     last = max(index for index, one in enumerate(every) if pid(one) == 0x100 and one[1] & 0x40)
     assert int.from_bytes(every[last].partition(b"\0\0\1\xe0")[2][:2])
@@ -243,7 +239,7 @@ def test_an_elementary_packet_shorter_than_it_says_is_truncated(
     assert found.truncated == "ends inside an elementary packet"
 
 
-def test_a_last_frame_without_a_picture_does_not_count(tmp_path: Path, plain: bytes) -> None:
+def test_last_frame_without_a_picture_does_not_count(tmp_path: Path, plain: bytes) -> None:
     """Its first packets have parameters and x264's own words."""
     every = packets(plain)
     first = next(index for index, one in enumerate(every) if pid(one) == 0x100 and one[1] & 0x40)
@@ -252,7 +248,7 @@ def test_a_last_frame_without_a_picture_does_not_count(tmp_path: Path, plain: by
     assert found.truncated == "is cut off before its last frame's picture"
 
 
-def test_a_last_frame_with_fewer_slices_is_cut_off(tmp_path: Path, files: dict[str, Path]) -> None:
+def test_last_frame_with_fewer_slices_is_cut_off(tmp_path: Path, files: dict[str, Path]) -> None:
     every = packets(files["slices.ts"].read_bytes())
     starts = [index for index, one in enumerate(every) if pid(one) == 0x100 and one[1] & 0x40]
     found = None
@@ -274,7 +270,7 @@ async def test_possible_cut_between_packets_is_noted(tmp_path: Path, plain: byte
     assert (verdict.verdict, verdict.detail) == (Verdict.COMPLETE, "may be cut off inside its last frame")
 
 
-def test_an_open_group_of_pictures_has_its_own_length(tmp_path: Path, plain: bytes) -> None:
+def test_open_group_of_pictures_has_its_own_length(tmp_path: Path, plain: bytes) -> None:
     """Cut at the front: the first time is later than the next, and was 26 hours of video."""
     every = packets(plain)
     starts = [index for index, one in enumerate(every) if pid(one) == 0x100 and one[1] & 0x40]
@@ -322,7 +318,7 @@ def test_implausible_times_are_not_added_up(tmp_path: Path, plain: bytes) -> Non
     assert found.duration is None or found.duration < 60
 
 
-def test_an_outage_of_seconds_is_a_part_of_the_presentation(tmp_path: Path, plain: bytes) -> None:
+def test_outage_of_seconds_is_a_part_of_the_presentation(tmp_path: Path, plain: bytes) -> None:
     found = scan(tmp_path / "a.ts", shifted(plain, 3 * 90_000, 20))
     assert found.duration == pytest.approx(SECONDS + 3, abs=0.13)
 
@@ -414,7 +410,7 @@ def test_invalid_packets_are_read_to_their_end(tmp_path: Path, heads: list[tuple
     scan(tmp_path / "a.ts", tables + data)
 
 
-def test_a_zeroed_beginning_is_damage_wherever_it_ends(tmp_path: Path, plain: bytes) -> None:
+def test_zeroed_beginning_is_damage_wherever_it_ends(tmp_path: Path, plain: bytes) -> None:
     assert "begins with" in scan(tmp_path / "a.ts", bytes(2000) + plain[2000:]).damaged
 
 

@@ -60,7 +60,7 @@ def scan(path: Path, data: bytes) -> Scan:
 
 
 @pytest.mark.parametrize("name", [*FFMPEG, *GSTREAMER])
-async def test_the_pictures_are_counted_and_the_end_is_unknown(files: dict[str, Path], name: str) -> None:
+async def test_pictures_are_counted_and_the_end_is_unknown(files: dict[str, Path], name: str) -> None:
     verdict = await verify_file(files[name])
     assert (verdict.verdict, verdict.duration) == (Verdict.UNKNOWN, None)
     assert verdict.frames == FRAMES == probed(files[name])
@@ -69,7 +69,7 @@ async def test_the_pictures_are_counted_and_the_end_is_unknown(files: dict[str, 
 
 
 @pytest.mark.parametrize("name", [*FFMPEG, *GSTREAMER])
-async def test_a_cut_stream_is_never_complete(files: dict[str, Path], name: str, tmp_path: Path) -> None:
+async def test_cut_stream_is_never_complete(files: dict[str, Path], name: str, tmp_path: Path) -> None:
     data, path = files[name].read_bytes(), tmp_path / "a"
     for size in range(0, len(data), len(data) // 50 + 1):
         path.write_bytes(data[:size])
@@ -109,7 +109,7 @@ def test_zeros_within_a_unit_are_damage(tmp_path: Path, files: dict[str, Path]) 
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 1000, 4093])
-def test_the_same_pictures_are_counted_wherever_a_stream_is_split(files: dict[str, Path], step: int) -> None:
+def test_same_pictures_are_counted_wherever_a_stream_is_split(files: dict[str, Path], step: int) -> None:
     for name, codec in (("b_frames.h264", VideoCodec.H264), ("open.h265", VideoCodec.H265)):
         data = files[name].read_bytes()[:20_000]
         whole, split = PictureCounter(codec), PictureCounter(codec)

@@ -63,7 +63,7 @@ def test_bytes_behind_an_archive_are_named(oak: bytes, tmp_path: Path) -> None:
     assert found == Scan(FRAMES, None, note="has 5 bytes behind its end")
 
 
-def test_an_archive_that_was_written_without_seeking_is_whole(stream: bytes, tmp_path: Path) -> None:
+def test_archive_that_was_written_without_seeking_is_whole(stream: bytes, tmp_path: Path) -> None:
     class Pipe(io.RawIOBase):
         def __init__(self) -> None:
             self.data = b""
@@ -91,7 +91,7 @@ def test_zip64_is_understood(stream: bytes, tmp_path: Path, monkeypatch: pytest.
     assert scan(tmp_path / "a.zip", data) == Scan(FRAMES, None)
 
 
-async def test_an_archive_cut_anywhere_is_truncated(oak: bytes, tmp_path: Path) -> None:
+async def test_archive_cut_anywhere_is_truncated(oak: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     for size in {*range(60, len(oak), len(oak) // 60), *range(len(oak) - 30, len(oak))}:
         path.write_bytes(oak[:size])
@@ -110,14 +110,14 @@ def test_spoiled_entries_are_damage(stream: bytes, tmp_path: Path, begin: float,
     assert scan(tmp_path / "a.zip", data[:at] + b"hello" + data[at:]).damaged
 
 
-def test_a_stream_that_was_spoiled_before_it_was_packed_is_damage(stream: bytes, tmp_path: Path) -> None:
+def test_stream_that_was_spoiled_before_it_was_packed_is_damage(stream: bytes, tmp_path: Path) -> None:
     half = len(stream) // 2
     spoiled = stream[:half] + bytes(500) + stream[half + 500 :]
     found = scan(tmp_path / "a.zip", archive({"a.h265": spoiled}))
     assert found.damaged == "has zeros within the pictures of a.h265"
 
 
-def test_an_archive_within_a_cut_one_is_not_taken_for_it(oak: bytes, tmp_path: Path) -> None:
+def test_archive_within_a_cut_one_is_not_taken_for_it(oak: bytes, tmp_path: Path) -> None:
     outer = archive({"inner.zip": oak, "a.h265": b""})
     cut = outer[: outer.index(oak) + len(oak)]
     assert scan(tmp_path / "a.zip", cut).damaged

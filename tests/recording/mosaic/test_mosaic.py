@@ -40,7 +40,7 @@ async def test_files_of_unlike_kinds_are_shown_from_their_own_moments_on(tmp_pat
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-async def test_a_sheet_shows_all_cameras_at_one_instant(tmp_path: Path, suffix: str) -> None:
+async def test_sheet_shows_all_cameras_at_one_instant(tmp_path: Path, suffix: str) -> None:
     one = await write_levels(tmp_path / "one.mkv", RAMP, fps=10)
     two = await write_levels(tmp_path / "two.mkv", RAMP, fps=5)
     still = tmp_path / "still.png"
@@ -62,7 +62,7 @@ async def test_a_sheet_shows_all_cameras_at_one_instant(tmp_path: Path, suffix: 
     assert near(found, wanted)
 
 
-async def test_the_pieces_of_a_recording_follow_each_other_with_their_gap(tmp_path: Path) -> None:
+async def test_pieces_of_a_recording_follow_each_other_with_their_gap(tmp_path: Path) -> None:
     first = await write_levels(tmp_path / "a-00.mkv", RAMP[:5])
     second = await write_levels(tmp_path / "a-01.mkv", RAMP[5:10])
     third = await write_levels(tmp_path / "a-02.mkv", RAMP[10:])
@@ -112,7 +112,7 @@ async def test_special_characters_in_names_are_quoted(tmp_path: Path) -> None:
     assert (place / "s.png").stat().st_size
 
 
-async def test_a_deadline_leaves_nothing(tmp_path: Path) -> None:
+async def test_deadline_leaves_nothing(tmp_path: Path) -> None:
     video = await write_levels(tmp_path / "one.mkv", RAMP)
     with pytest.raises(TimeoutError):
         await write_mosaic([Panel("one", (Clip(video),))], tmp_path / "a.mp4", seconds=36_000, timeout=0.3)

@@ -42,7 +42,7 @@ def test_each_picture_has_its_own_moment_once_the_pace_is_known() -> None:
     assert abs(texts[seen[59]] - 59_000 / 30) < 70
 
 
-def test_a_busy_loop_does_not_make_it_late_for_good() -> None:
+def test_busy_loop_does_not_make_it_late_for_good() -> None:
     frame, delay = 0, 0.0
     feed = DayTimeCode("", FPS, 4, lambda: 1_700_000_000.0 + frame / 30 + delay)
     on_time = DayTimeCode("", FPS, 4, lambda: 1_700_000_000.0 + frame / 30)

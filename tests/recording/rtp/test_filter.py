@@ -34,7 +34,7 @@ def told(one: StreamFilter) -> RtpStream:
     return stream
 
 
-def test_the_first_stream_is_kept_to() -> None:
+def test_first_stream_is_kept_to() -> None:
     one = StreamFilter(96)
     assert one.feed(packet(1), HERE, 0) == [packet(1)]
     assert one.feed(packet(2), HERE, 1) == []
@@ -83,7 +83,7 @@ def test_stream_seen_before_the_request_is_never_taken() -> None:
     assert one.feed(packet(2), HERE, 50) == [packet(2)]
 
 
-def test_a_known_ssrc_is_all_that_counts() -> None:
+def test_known_ssrc_is_all_that_counts() -> None:
     one = StreamFilter(96, "10.0.0.1", waits=True)
     one.feed(packet(1), HERE, 30)
     one.feed(packet(7), OTHER, 5)

@@ -26,7 +26,7 @@ def with_block(report: bytes) -> bytes:
     return b"\x81\xc8\x00\x0c" + report[4:] + bytes(24)
 
 
-def test_a_report_by_itself_and_in_a_compound() -> None:
+def test_report_by_itself_and_in_a_compound() -> None:
     assert sender_reports(REPORT) == (EXPECTED,)
     assert sender_reports(REPORT + NAME) == (EXPECTED,)
     assert sender_reports(with_block(REPORT) + NAME) == (EXPECTED,)
@@ -55,11 +55,11 @@ def test_other_packets_are_not_rtcp() -> None:
     assert sender_reports(NAME) == ()
 
 
-def test_a_sender_without_a_clock() -> None:
+def test_sender_without_a_clock() -> None:
     assert sender_reports(REPORT[:8] + bytes(8) + REPORT[16:]) == ()
 
 
-def test_the_era_that_begins_in_2036() -> None:
+def test_era_that_begins_in_2036() -> None:
     early = struct.pack(">II", 1, 0)
     (report,) = sender_reports(REPORT[:8] + early + REPORT[16:])
     assert report.unix == (1 << 32) + 1 - 2_208_988_800
@@ -72,7 +72,7 @@ def test_any_bytes(data: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 27))
-def test_a_report_with_bytes_changed(data: bytes, place: int) -> None:
+def test_report_with_bytes_changed(data: bytes, place: int) -> None:
     changed = bytearray(REPORT + NAME)
     changed[place : place + len(data)] = data
     assert len(sender_reports(bytes(changed))) <= 10

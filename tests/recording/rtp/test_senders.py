@@ -239,7 +239,7 @@ def test_invalid_address_is_refused() -> None:
         RtpPort(5004, "256.1.1.1")
 
 
-def test_a_closed_port_is_not_received_at() -> None:
+def test_closed_port_is_not_received_at() -> None:
     port = RtpPort(0, "127.0.0.1", held=True)
     port.close()
     port.close()

@@ -37,7 +37,7 @@ def sent(
 @pytest.mark.parametrize("drift", [0.0, 1e-4, -1e-4])
 @pytest.mark.parametrize("reliable", [False, True])
 @pytest.mark.parametrize("same_clock", [False, True])
-def test_the_truth_is_inside_and_reports_narrow(*, drift: float, reliable: bool, same_clock: bool) -> None:
+def test_truth_is_inside_and_reports_narrow(*, drift: float, reliable: bool, same_clock: bool) -> None:
     for seed in range(100):
         times = RtpTimes()
         sent(times, seed, least=0.04, drift=drift, late_first=0.3)
@@ -48,7 +48,7 @@ def test_the_truth_is_inside_and_reports_narrow(*, drift: float, reliable: bool,
         assert first.latest - first.earliest < (0.06 if reliable else 0.19)
 
 
-def test_a_first_frame_that_waited_makes_nothing_late() -> None:
+def test_first_frame_that_waited_makes_nothing_late() -> None:
     times = RtpTimes()
     sent(times, 1, least=0.04, late_first=2.0)
     first = times.first_frame(0.15)
@@ -56,7 +56,7 @@ def test_a_first_frame_that_waited_makes_nothing_late() -> None:
     assert first.latest < MADE + 0.1
 
 
-def test_a_sender_that_falls_behind_makes_the_bound_wider() -> None:
+def test_sender_that_falls_behind_makes_the_bound_wider() -> None:
     times = RtpTimes()
     for number in range(40):  # each frame takes a fifth longer than there is time for, and the first waited
         times.note_frame(MADE + 0.3 + number / 20 * 1.2, stamp(number / 20))
