@@ -20,8 +20,8 @@ from asynccam.session import Session
 
 _LOG = logging.getLogger(__name__)
 
-_MAX_PICTURE: Final = 32 * 1024 * 1024
-_MAX_WAITING: Final = 8
+_MAX_PICTURE: Final = 32 * 1024 * 1024  # bytes; a larger picture is kept as a file and not published
+_MAX_WAITING: Final = 8  # commands for one key
 _MAX_UNKNOWN: Final = 64
 """Unanswered commands for unknown cameras; further ones are ignored."""
 _PICTURES: Final = "pictures"

@@ -6,7 +6,6 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from asynccam.bridge.commands import Commands
@@ -35,7 +34,7 @@ from asynccam.wall_clock import unix_now
 
 _LOG = logging.getLogger(__name__)
 
-_GOODBYE_TIMEOUT: Final = 1.0
+_GOODBYE_TIMEOUT: Final = 1.0  # seconds that leaving waits for the broker to take `OFFLINE`
 _SYNC_TIMEOUT: Final = 3.0
 """Seconds for retained messages to arrive after the subscription."""
 _STATE_TIMEOUT: Final = 3.0
@@ -136,9 +135,7 @@ class MqttBridge:
         self._scope.spawn(connection, name="connection")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -313,7 +310,7 @@ class MqttBridge:
         """
         filters = self._retained.filters
         self._retained.begin(token := secrets.token_hex(8))
-        if not all(
+        if not all(  # a list: a refused subscription does not prevent the next
             [await self._subscribe_optional(client, topics, "retained messages") for topics in filters]
         ):
             self._retained.end()
@@ -369,7 +366,7 @@ class MqttBridge:
         for _ in range(len(self._events)):
             await self._publish_event(self._events.popleft())
             self._has_room.set()
-            if self._dirty:
+            if self._dirty:  # a state that changed meanwhile precedes the next event
                 self._pending.set()
                 break
         if self._events or self._dirty:

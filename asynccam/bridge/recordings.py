@@ -228,7 +228,7 @@ class Recordings:
         try:
             await asyncio.wait({starting, cancelled}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
-                await running.take.aclose()
+                await running.take.aclose()  # which ends the start, with whatever result
                 await asyncio.wait({starting})
                 error = StateError(f"take {running.take.name} was ended before all cameras had answered")
                 running.started.set_result(_failure_result(running.take, error))

@@ -14,7 +14,7 @@ from asynccam.errors import UsageError
 from asynccam.outside import read_json
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]+")
-_MAX_KEY: Final = 60
+_MAX_KEY: Final = 60  # characters of a key, besides the digest
 _MAX_DOCUMENT: Final = 256 * 1024
 """Bytes of a document that is read; a broker may retain any, and to read one takes the loop's time."""
 

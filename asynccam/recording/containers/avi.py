@@ -15,12 +15,12 @@ _MEDIA: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)")
 _CHUNK: Final = re.compile(rb"[0-9][0-9](?:dc|db|wb|tx|pc|iv|sb)|ix[0-9][0-9]|idx1|LIST|RIFF|JUNK")
 """Chunks among or behind the media (OpenDML 1.02, "Stream Data" and "Index Locations in RIFF File")."""
 _PRINTABLE: Final = re.compile(rb"[ -~]{4}")
-_UNKNOWN_SIZE: Final = 0xFFFFFFFF
-_HAS_INDEX: Final = 0x10
-_DISABLED: Final = 0x1
+_UNKNOWN_SIZE: Final = 0xFFFFFFFF  # of a file that is longer than 32 bits can say, or was never finalized
+_HAS_INDEX: Final = 0x10  # AVIF_HASINDEX, in the flags of the main header
+_DISABLED: Final = 0x1  # AVISF_DISABLED, in the flags of a stream header
 _BITMAP_HEADER: Final = 40  # bytes of a stream format in front of the codec's own data (BITMAPINFOHEADER)
 _INDEX_ENTRY: Final = 16  # bytes of an entry of the index (``idx1``)
-_MAX_HEADER: Final = 1 << 20
+_MAX_HEADER: Final = 1 << 20  # bytes of a header chunk that are read
 _NOT_CODED: Final = 7
 """Bytes of an MPEG-4 frame without a picture, at most: packed B frames leave such frames behind."""
 _PACKED: Final = frozenset({b"XVID", b"DIVX", b"DX50", b"FMP4", b"MP4V"})

@@ -125,8 +125,8 @@ class ElementWalker(UnitWalk):
                 return
             here = position - self.data_at
             if here < 0 or here + MAX_HEAD > len(self.data):
-                self._fill(position)
-                here = 0
+                length = _READ_AHEAD_LARGE if self._large else _READ_AHEAD
+                self.data, self.data_at, here = self.view.read_some(position, length), position, 0
             try:
                 element = parse_element(self.data, here, self.data_at, self.id_length)
             except CutShortError:
@@ -175,10 +175,6 @@ class ElementWalker(UnitWalk):
         if here >= 0 and here + length <= len(self.data):
             return self.data[here : here + length]
         return self.view.read(begin, length)
-
-    def _fill(self, position: int) -> None:
-        self.data = self.view.read_some(position, _READ_AHEAD_LARGE if self._large else _READ_AHEAD)
-        self.data_at = position
 
     def _enter(self, element: EbmlElement) -> None:
         end = None if element.size is None else element.begin + element.size

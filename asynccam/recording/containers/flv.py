@@ -12,14 +12,14 @@ from asynccam.recording.containers.timeline import Timeline
 
 _HEADER: Final = 9
 _TAG: Final = 11
-_POINTER: Final = 4
+_POINTER: Final = 4  # bytes of the size behind each tag (E.3)
 _VIDEO, _SCRIPT = 9, 18
 _TAG_KINDS: Final = frozenset({8, _VIDEO, _SCRIPT})
-_AVC: Final = 7
-_COMMAND: Final = 5
+_AVC: Final = 7  # codec ID of H.264 (FLV 10.1, E.4.3.1)
+_COMMAND: Final = 5  # frame type of a tag without a picture (E.4.3.1)
 _SEQUENCE_START, _CODED, _SEQUENCE_END, _CODED_X = 0, 1, 2, 3
 _MULTITRACK, _MODIFIED = 6, 7
-_SCRIPT_READ: Final = 1 << 16
+_SCRIPT_READ: Final = 1 << 16  # bytes of a script tag that are read
 _PLACEHOLDER: Final = 86400.0  # seconds that GStreamer announces until it knows better
 # A tag: its kind, 7 bytes of anything, and the number of its stream, which is always 0 (FLV 10.1, E.4.1).
 _TAG_HEAD: Final = re.compile(rb"(?=[\x08\x09\x12].{7}\0\0\0)", re.DOTALL)

@@ -28,17 +28,17 @@ class FrameState(Enum):
 
 
 HEAD: Final = 1024  # bytes at the beginning of a payload that a `FrameChecker` needs at least
-_SMALL: Final = 8192
-_MAX_WHOLE: Final = 1 << 22
-_CHECKED_WHOLE: Final = 256 << 20
-_LOOK_BACK: Final = 1 << 16
-_MAX_UNITS: Final = 1024
-_MAX_SEGMENTS: Final = 256
+_SMALL: Final = 8192  # bytes of a payload that is read whole in a file of any size
+_MAX_WHOLE: Final = 1 << 22  # bytes of a payload above which only its head is read
+_CHECKED_WHOLE: Final = 256 << 20  # bytes of a file up to which whole payloads are read
+_LOOK_BACK: Final = 1 << 16  # bytes at either end of a picture in which its markers are looked for
+_MAX_UNITS: Final = 1024  # NAL units of a frame that are followed
+_MAX_SEGMENTS: Final = 256  # JPEG segments in front of a scan that are followed
 _LUMA_AC: Final = 0x10  # class and number of the table of luminance AC codes (T.81, B.2.4.2)
 _TAIL: Final = 64
 _ZEROS: Final = bytes(_TAIL)
 _START: Final = b"\0\0\1"
-_START_WITHIN: Final = 64
+_START_WITHIN: Final = 64  # bytes in which the first start code begins
 _TABLE_ZEROS: Final = bytes(32)
 """More zeros than stand in a row in any JPEG table that a picture can be decoded with."""
 

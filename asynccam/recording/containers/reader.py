@@ -12,8 +12,8 @@ from typing import Final, Generic, TypeVar
 
 from asynccam.model.safe_files import open_file
 
-_WINDOW: Final = 16 * 1024
-_BLOCK: Final = 1 << 20
+_WINDOW: Final = 16 * 1024  # bytes that a small read brings along: headers follow each other closely
+_BLOCK: Final = 1 << 20  # bytes read at once where a stretch is searched
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds to wait for a thread whose disk does not answer; the thread closes the file itself later."""
 
@@ -113,8 +113,7 @@ class FileView:
         """Return exactly ``length`` bytes; raise CutShortError if the file ends before them."""
         begin = offset - self._window_at
         if begin < 0 or begin + length > len(self._window):
-            if self._abort.is_set():
-                raise AbortedError
+            self.check_abort()
             self._window = os.pread(self._fd, max(length, _WINDOW), offset)
             self._window_at, begin = offset, 0
             if length > len(self._window):
@@ -123,8 +122,7 @@ class FileView:
 
     def read_some(self, offset: int, length: int) -> bytes:
         """Return at most ``length`` bytes, fewer at the end of the file, without the buffer of `read`."""
-        if self._abort.is_set():
-            raise AbortedError
+        self.check_abort()
         return os.pread(self._fd, length, offset)
 
     def is_zeros(self, begin: int, end: int | None = None) -> bool:

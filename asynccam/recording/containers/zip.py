@@ -22,8 +22,8 @@ _LOCATOR_64: Final = b"PK\x06\x07"
 _END_SIZE: Final = 22
 _ENTRY_SIZE: Final = 46
 _LOCAL_SIZE: Final = 30
-_COMMENT: Final = 0xFFFF
-_ZIP_64: Final = 0x0001
+_COMMENT: Final = 0xFFFF  # bytes of a comment behind the end record, at most (4.3.16)
+_ZIP_64: Final = 0x0001  # id of the extra field with 64-bit numbers (4.5.3)
 _STORED: Final = 0
 _DEFLATED: Final = 8
 _PACKED_CHUNK: Final = 1 << 16
@@ -31,7 +31,7 @@ _MAX_BEHIND: Final = 1 << 26  # bytes behind an archive in which its end is look
 _UNPACKED_CHUNK: Final = 1 << 20
 # Video hardly shrinks and text about it some twenty times; an entry that grows more is an attack.
 _MAX_GROWTH: Final = 64
-_GROWTH_FREE: Final = 1 << 26
+_GROWTH_FREE: Final = 1 << 26  # bytes that any archive may expand to
 _VIDEO_NAME: Final = re.compile(
     r"\.(h26[45]|26[45]|hevc|avc|mp4|m4v|mov|mkv|webm|ts|m2ts|avi|flv|jpe?g|mjpe?g)\Z", re.IGNORECASE
 )

@@ -32,11 +32,11 @@ from asynccam.runtime.disk import on_disk, rename_new, storage_errors
 from asynccam.runtime.tasks import finish
 from asynccam.runtime.timing import deadline
 
-_SCALE: Final = 2
+_SCALE: Final = 2  # size of the letters
 _LABEL_HEIGHT: Final = timecode.text_size(1, _SCALE)[1]  # rows of pixels above each panel, for its label
-_BLACK: Final = b"\x10"
+_BLACK: Final = b"\x10"  # of a grey picture, as video has it: 16 of 255
 _SECOND: Final = 1_000_000_000
-_HEAD: Final = 1 << 16
+_HEAD: Final = 1 << 16  # bytes that a format is recognised by
 _PICTURES: Final = {".png": "pngenc", ".jpg": "jpegenc", ".jpeg": "jpegenc"}
 _MUXERS: Final = {".mp4": "mp4mux", ".mkv": "matroskamux", ".mov": "qtmux"}
 

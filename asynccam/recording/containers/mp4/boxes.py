@@ -8,7 +8,7 @@ from asynccam.recording.containers.reader import CutShortError, FileView
 
 HEADER: Final = 8
 _LARGE_HEADER: Final = 16
-_MAX_CHILDREN: Final = 1 << 16
+_MAX_CHILDREN: Final = 1 << 16  # boxes inside one that are read
 
 
 class Box(NamedTuple):

@@ -8,8 +8,8 @@ from asynccam.recording.containers.mp4.movie import Movie, Mp4Track
 from asynccam.recording.containers.mp4.samples import Sample
 
 _MAX_EDITS: Final = 1024
-_EMPTY: Final = -1
-_FOREVER: Final = 1 << 70
+_EMPTY: Final = -1  # media time of a pause (8.6.6.1)
+_FOREVER: Final = 1 << 70  # ticks; no file has such a time
 
 
 class Edit(NamedTuple):
@@ -33,8 +33,8 @@ class EditedFrames:
     """Count of frames as a player shows them: an edit list leaves some out, and may show others twice."""
 
     def __init__(self, edits: tuple[Edit, ...]) -> None:
-        self.edits = edits or (Edit(-_FOREVER, _FOREVER, -_FOREVER),)
-        self._borders = sorted({place for edit in self.edits for place in (edit.begin, edit.end)})
+        self._edits = edits or (Edit(-_FOREVER, _FOREVER, -_FOREVER),)
+        self._borders = sorted({place for edit in self._edits for place in (edit.begin, edit.end)})
         self._spans = [_EditSpan() for _ in range(len(self._borders) + 1)]
 
     def add(self, sample: Sample) -> None:
@@ -49,7 +49,7 @@ class EditedFrames:
     def total(self) -> tuple[int, int]:
         """Return the frames shown, and the ticks from the first one's begin to the last one's end."""
         frames, first, last = 0, _FOREVER, -_FOREVER
-        for edit in self.edits:
+        for edit in self._edits:
             begin, end = bisect_right(self._borders, edit.begin), bisect_right(self._borders, edit.end)
             inside = [stretch for stretch in self._spans[begin:end] if stretch.frames]
             if not inside:

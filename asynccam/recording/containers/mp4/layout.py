@@ -8,7 +8,7 @@ from typing import Final
 from asynccam.recording.containers.mp4.boxes import HEADER, Box, is_kind, read_box
 from asynccam.recording.containers.reader import CutShortError, FileView
 
-_MAX_BOXES: Final = 1 << 22
+_MAX_BOXES: Final = 1 << 22  # boxes at the top level that are read
 _MAX_FILLERS: Final = 1 << 17  # boxes besides those that each fragment may have
 _BLOCK: Final = 1 << 20
 _LEADING: Final = frozenset(

@@ -67,13 +67,13 @@ def _have_zero_code(tables: bytes) -> bool:
     return False
 
 
-_PROBE: Final = 64
+_PROBE: Final = 64  # zeros in a row that no coding of `_NEVER_ZEROS` has
 _BLOCK: Final = 1 << 20
-_CHECKED_WHOLE: Final = 256 << 20
+_CHECKED_WHOLE: Final = 256 << 20  # bytes of media up to which every byte is checked
 _MAX_UNITS: Final = 1 << 12
 """NAL units of a sample that are read: H.264 has at most one slice a macroblock row and field."""
 _JPEG_START: Final = b"\xff\xd8"
-_LARGEST_JPEG: Final = 16 << 20
+_LARGEST_JPEG: Final = 16 << 20  # bytes of a picture whose coded data is searched for zeros
 _JPEG_END: Final = b"\xff\xd9"
 _OBUS: Final = frozenset({*range(1, 9), 15})
 _START_CODE: Final = b"\0\0\0\1"

@@ -17,7 +17,7 @@ _RUN_OFFSET, _RUN_FIRST_FLAGS = 0x1, 0x4
 _RUN_TICKS, _RUN_SIZE, _RUN_FLAGS, _RUN_COMPOSITION_OFFSET = 0x100, 0x200, 0x400, 0x800
 _COLUMNS: Final = ((_RUN_TICKS, "I"), (_RUN_SIZE, "I"), (_RUN_FLAGS, "I"), (_RUN_COMPOSITION_OFFSET, "i"))
 _IS_NOT_SYNC: Final = 0x10000  # sample_is_non_sync_sample, in the flags of a sample (8.8.3.1)
-_LONGEST_PAUSE: Final = 86_400
+_LONGEST_PAUSE: Final = 86_400  # seconds by which the time may step between two fragments
 
 
 class Sample(NamedTuple):

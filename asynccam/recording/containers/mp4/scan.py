@@ -12,7 +12,7 @@ from asynccam.recording.containers.mp4.samples import indexed_end
 from asynccam.recording.containers.mp4.tables import Table
 from asynccam.recording.containers.reader import CutShortError, FileView, Scan
 
-_SEGMENT_INDEXES: Final = 64
+_SEGMENT_INDEXES: Final = 64  # those at the beginning that are read
 
 
 def lists_missing_segments(view: FileView, layout: BoxLayout) -> bool:

@@ -7,8 +7,8 @@ from typing import Final
 from asynccam.recording.containers.mp4.boxes import Box, Fields, Flaws
 from asynccam.recording.containers.reader import CutShortError, FileView
 
-_READ_SIZE: Final = 1 << 16
-_ENDLESS: Final = 1 << 62
+_READ_SIZE: Final = 1 << 16  # bytes of a table that are held at once
+_ENDLESS: Final = 1 << 62  # samples; more than any table has
 
 
 class Table:
