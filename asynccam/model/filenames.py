@@ -5,11 +5,9 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from asynccam.errors import StorageError
-
-T = TypeVar("T")
 
 _MAX_BYTES = 200  # leaves room for "-99" and ".part" where a file system allows 255
 _MAX_SUFFIX_BYTES = 20
@@ -36,7 +34,7 @@ def safe_name(name: str, *, fallback: str = "file") -> str:
     return _clean(name) or _clean(fallback) or "file"
 
 
-def unique_path(path: Path, claim: Callable[[Path], T], *, suffix: str | None = None) -> T:
+def unique_path(path: Path, claim: Callable[[Path], object], *, suffix: str | None = None) -> Path:
     """Claim a path, or the first of ``NAME-1.EXT``, ``NAME-2.EXT`` ... that is free; blocking.
 
     Nothing is checked beforehand, so that two processes never get the same name.
@@ -47,7 +45,7 @@ def unique_path(path: Path, claim: Callable[[Path], T], *, suffix: str | None = 
         suffix: End of the name, before which the number goes; by default the path's own suffix.
 
     Returns:
-        The result of ``claim`` for the path that was free.
+        The path that was free.
 
     Raises:
         StorageError: 10,000 names are taken.
@@ -55,8 +53,10 @@ def unique_path(path: Path, claim: Callable[[Path], T], *, suffix: str | None = 
     end = path.suffix if suffix is None else suffix
     stem = path.name.removesuffix(end)
     for number in range(_MAX_NAMES):
+        candidate = path.with_name(f"{stem}-{number}{end}") if number else path
         with suppress(FileExistsError):
-            return claim(path.with_name(f"{stem}-{number}{end}") if number else path)
+            claim(candidate)
+            return candidate
     raise StorageError(f"no name is free for {path}: all numbers up to {_MAX_NAMES - 1} are taken")
 
 

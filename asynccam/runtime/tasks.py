@@ -46,23 +46,21 @@ class TaskScope:
     """Owner of tasks, whose names begin with its name.
 
     ``on_failure`` is called for a task that ends with an `Exception`; by default it is logged.
+
+    Attributes:
+        closed: Whether `aclose` was called: no task is created any longer.
     """
 
     def __init__(self, name: str, *, on_failure: FailureHandler | None = None) -> None:
         self.name = name
         self._on_failure = on_failure
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._closed = False
+        self.closed = False
 
     @property
     def tasks(self) -> frozenset["asyncio.Task[Any]"]:
         """Tasks that are still running."""
         return frozenset(self._tasks)
-
-    @property
-    def closed(self) -> bool:
-        """Return whether `aclose` was called: no task is created any longer."""
-        return self._closed
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
         """Run a coroutine as a task of this scope; raise `StateError` and close it if the scope is closed."""
@@ -138,7 +136,7 @@ class TaskScope:
         Raises:
             TimeoutError: A task did not end within ``timeout`` seconds after its cancellation.
         """
-        self._closed = True
+        self.closed = True
         current = asyncio.current_task()
         await _reap({task for task in self._tasks if task is not current}, timeout)
 
@@ -149,7 +147,7 @@ class TaskScope:
         await self.aclose()
 
     def _create(self, coroutine: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
-        if self._closed:
+        if self.closed:
             coroutine.close()
             raise StateError(f"{self.name} is closed and runs no further task ({name})")
         task = asyncio.get_running_loop().create_task(coroutine, name=f"{self.name}:{name}")

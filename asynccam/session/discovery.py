@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from asynccam.errors import UsageError
@@ -54,15 +55,11 @@ class DiscoveryManager:
         for name in systems:
             await self.listen(name)
         self._searched.update(systems)
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
+        with suppress(builtins.TimeoutError):
+            async with asyncio.timeout(timeout):
                 while count is None or len(self._found(systems)) < count:
                     self._changed.clear()
                     await self._changed.wait()
-        except builtins.TimeoutError:
-            if not limit.expired():
-                raise
         return self._found(systems)
 
     def adds_all(self, system: str) -> bool:

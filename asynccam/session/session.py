@@ -224,6 +224,7 @@ class Session:
             self._clocks.stop()
         shutdown = _Shutdown(self._shutdown_timeout)
         closing = min(self._shutdown_timeout / 5, 10.0)  # seconds for all but the takes
+        # Each step leaves a share of that to the ones after it, so that one that hangs does not starve them.
         reserve = shutdown.reserve_after(closing / 4)
         self._failures += (await shutdown.run({"search": self._scope.aclose()}, reserve=reserve)).values()
         timeout = max(shutdown.remaining - closing, 0.0)

@@ -99,7 +99,7 @@ class SharedResources:
         """Return what closes each shared object; they may run side by side."""
         entered, self._entered = self._entered, {}
         self._shared.clear()
-        return {name: _exit(manager) for name, manager in entered.items()}
+        return {name: manager.__aexit__(None, None, None) for name, manager in entered.items()}
 
     async def close_http(self) -> None:
         """Close the HTTP session, if it was made here."""
@@ -109,10 +109,6 @@ class SharedResources:
     async def close_mdns(self) -> None:
         """Close the mDNS sockets, if they were opened here."""
         await self._own_mdns.aclose()
-
-
-async def _exit(manager: AbstractAsyncContextManager[Any]) -> None:
-    await manager.__aexit__(None, None, None)
 
 
 class SessionContext(ConnectContext):

@@ -308,11 +308,8 @@ async def _read(video: FileRecord, path: Path, read: FrameTimeReader) -> tuple[_
 
 
 def _size(path: Path) -> int:
-    fd = open_file(path)
-    try:
-        return os.fstat(fd).st_size
-    finally:
-        os.close(fd)
+    with os.fdopen(open_file(path), "rb") as file:
+        return os.fstat(file.fileno()).st_size
 
 
 class _FrameCollector:

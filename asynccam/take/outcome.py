@@ -132,7 +132,9 @@ def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[s
     closing = [piece.source for piece in used if piece.bounds_end]
     if not closing or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return FirstFrame(None, None, evidence, contradictions)
-    return FirstFrame(interval, _strongest(closing), evidence, contradictions)
+    # The sources are in this order: the first is the one closest to the frame itself.
+    strongest = min(closing, key=get_args(FirstFrameSource).index)
+    return FirstFrame(interval, cast("FirstFrameSource", strongest), evidence, contradictions)
 
 
 def note_seen(camera: CameraRecord, at: float, bound: float) -> None:
@@ -349,12 +351,6 @@ def _without_command(
     for piece in pieces:
         interval = piece.interval
         yield piece.source, replace(interval, low=max(interval.low, min(floor, interval.high)))
-
-
-def _strongest(sources: Iterable[str]) -> FirstFrameSource:
-    """Return the kind of evidence that is closest to the frame itself."""
-    order = get_args(FirstFrameSource)
-    return cast("FirstFrameSource", min(sources, key=order.index))
 
 
 def _known_contradictions(camera: CameraRecord) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -697,10 +698,6 @@ class SnapshotRecorder:
 
 def _rename_part(part: Path) -> Path:
     """Give a part file its final name, in a thread; never over an existing file."""
-
-    def rename(target: Path) -> Path:
-        rename_new(part, target)
-        return target
-
     with storage_errors("rename", part):
-        return unique_path(part.with_suffix("") if part.suffix == ".part" else part, rename)
+        name = part.with_suffix("") if part.suffix == ".part" else part
+        return unique_path(name, partial(rename_new, part))

@@ -297,7 +297,7 @@ class TakeDirectory:
         with storage_errors("make the directory of a take in", parent):
             root = absolute_path(parent)
             root.mkdir(parents=True, exist_ok=True)
-            self.path = unique_path(root / name, _make_directory, suffix="")
+            self.path = unique_path(root / name, Path.mkdir, suffix="")
             self.exists = True  # set in the thread: a cancelled caller would not learn of it
             self.root = Root.of(self.path)
             with confined(self.root):
@@ -399,11 +399,6 @@ def distinct_names(labels: Sequence[str]) -> list[str]:
         used.add(name.casefold())
         names.append(name)
     return names
-
-
-def _make_directory(path: Path) -> Path:
-    path.mkdir()
-    return path
 
 
 # -- manifest and journal together ------------------------------------------------------------------

@@ -7,12 +7,13 @@ import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from asynccam.errors import RemoteProtocolError, StateError, StorageError, TimeoutError, UsageError
+from asynccam.errors import StateError, StorageError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
 from asynccam.model.events import TakePhaseChanged
@@ -119,7 +120,9 @@ class Take:
         self._manifest = _new_manifest(name, cameras, labels or {}, missing)
         self._store = ManifestStore(self._directory, self._manifest)
         self._clock = TakeClock(self._manifest, emit, self._journal_clock)
-        self._reference = Reference(time_server, self._update_reference, self._record_contradiction)
+        self._reference = Reference(
+            time_server, self._update_reference, partial(self._store.record_error, "time server")
+        )
         self._participants = {
             camera.id: Participant(camera, record, self.limits, emit, self._reference.computer_time)
             for camera, record in zip(cameras, self._manifest.cameras, strict=True)
@@ -705,9 +708,6 @@ class Take:
         if self._manifest.start is not None and self._manifest.start.source == "ntp":
             self._manifest.start.clock = self._reference.clock
             self._journal_clock()
-
-    def _record_contradiction(self, error: RemoteProtocolError) -> None:
-        self._store.record_error("time server", error)
 
 
 class _CountDownLatch:

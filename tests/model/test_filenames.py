@@ -110,9 +110,8 @@ def test_safe_name_can_be_created_in_its_directory(
     path.unlink()
 
 
-def make(path: Path) -> Path:
+def make(path: Path) -> None:
     path.touch(exist_ok=False)
-    return path
 
 
 def test_a_unique_path_is_the_first_that_is_free(tmp_path: Path) -> None:
@@ -131,7 +130,7 @@ def test_the_number_goes_before_the_suffix(suffix: str | None, name: str, tmp_pa
 def test_unique_path_gives_up_after_many_names(tmp_path: Path) -> None:
     tried: list[Path] = []
 
-    def refuse(path: Path) -> Path:
+    def refuse(path: Path) -> None:
         tried.append(path)
         raise FileExistsError(path)
 

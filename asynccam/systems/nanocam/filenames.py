@@ -3,6 +3,7 @@
 import shutil
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from asynccam.model.filenames import unique_path
@@ -21,7 +22,8 @@ def timestamp(at: float) -> str:
 def reserve(directory: Path, stem: str, suffix: str) -> Path:
     """Make an empty file of a new name; for use in a thread."""
     with storage_errors("write to", directory):
-        return unique_path(directory / f"{stem}{suffix}", _create, suffix=suffix)
+        path = directory / f"{stem}{suffix}"
+        return unique_path(path, lambda free: free.touch(exist_ok=False), suffix=suffix)
 
 
 def publish(source: Path, directory: Path, stem: str) -> Path:
@@ -50,22 +52,12 @@ def drop_empty(path: Path) -> None:
 def free_path(path: Path) -> Path:
     """Return this path, or a numbered one, where no file exists; for use in a thread."""
 
-    def check(candidate: Path) -> Path:
+    def check(candidate: Path) -> None:
         if candidate.exists():
             raise FileExistsError(candidate)
-        return candidate
 
     return unique_path(path, check)
 
 
-def _create(path: Path) -> Path:
-    path.touch(exist_ok=False)
-    return path
-
-
 def _move(source: Path, directory: Path, stem: str, suffix: str) -> Path:
-    def claim(path: Path) -> Path:
-        rename_new(source, path)
-        return path
-
-    return unique_path(directory / f"{stem}{suffix}", claim, suffix=suffix)
+    return unique_path(directory / f"{stem}{suffix}", partial(rename_new, source), suffix=suffix)
