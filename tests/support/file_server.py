@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.waiting import eventually
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
@@ -14,6 +17,8 @@ class FileServer:
 
     Attributes:
         breaks: After how many bytes of body each connection is dropped, in order; then none is.
+        part: The client's part file: a connection is dropped once it holds what was sent. A reset takes what
+            a client has received and not read yet.
         ranges: Whether ``Range`` is heeded.
         etag: Its word for the content's state, or ``""`` for none.
         announce: Whether the length is told.
@@ -23,6 +28,7 @@ class FileServer:
 
     content: bytes = CONTENT
     breaks: list[int] = field(default_factory=list)
+    part: Path | None = None
     ranges: bool = True
     etag: str = '"v1"'
     announce: bool = True
@@ -85,12 +91,14 @@ class FileServer:
             return False
         body = self.content[start:]
         if self.breaks:
-            writer.write(body[: self.breaks.pop(0)])
+            sent = body[: self.breaks.pop(0)]
+            writer.write(sent)
             await writer.drain()
             if self.hang:
                 await reader.read()
-            else:
-                await asyncio.sleep(0.02)  # so that what was written arrives before the reset
+            elif self.part is not None and sent:
+                part, end = self.part, start + len(sent)
+                await eventually(lambda: part.exists() and part.stat().st_size >= end)
             return False
         writer.write(body)
         await writer.drain()

@@ -102,7 +102,8 @@ async def test_an_internal_error_of_generation_2_is_an_error() -> None:
 
 
 async def test_a_recording_comes_home_with_the_token_in_the_right_header(tmp_path: Path) -> None:
-    async with running(Gen1()) as peer, serving(FileServer(breaks=[300_000])) as files:
+    files = FileServer(breaks=[300_000], part=tmp_path / "ü.mp4.part")
+    async with running(Gen1()) as peer, serving(files):
         async with connected(peer, http_port=files.port) as client:
             local = await client.download_recording("a b/ü.mp4", tmp_path)
         assert local.path.read_bytes() == CONTENT
