@@ -209,21 +209,18 @@ class SnapshotClient:
         path = picture_path(picture)
         url = self._urls.image(path)
         async with self._working():
-            try:
-                return await download_http(
-                    self._http,
-                    url,
-                    Path(directory),
-                    picture_name(picture, path),
-                    headers=self._headers,
-                    progress=progress,
-                    stall_timeout=STALL_TIMEOUT,
-                    inspect=partial(_offset_on_disk, source=str(url)),
-                    max_size=MAX_IMAGE,
-                    make_error=self._download_error,
-                )
-            except AsynccamError as error:
-                raise translated(error) from error
+            return await download_http(
+                self._http,
+                url,
+                Path(directory),
+                picture_name(picture, path),
+                headers=self._headers,
+                progress=progress,
+                stall_timeout=STALL_TIMEOUT,
+                inspect=partial(_offset_on_disk, source=str(url)),
+                max_size=MAX_IMAGE,
+                make_error=self._download_error,
+            )
 
     async def snapshot(
         self, camera: CameraEntry | str, directory: Path | str, *, progress: Progress | None = None
@@ -294,32 +291,30 @@ class SnapshotClient:
         await self.aclose()
 
     async def _request(
-        self,
-        method: str,
-        url: URL,
-        limits: aiohttp.ClientTimeout,
-        *,
-        max_size: int = MAX_RESPONSE,
+        self, method: str, url: URL, limits: aiohttp.ClientTimeout, *, max_size: int = MAX_RESPONSE
     ) -> HttpResponse:
         headers = await self._headers()
         async with self._working():
-            try:
-                return await self._http.fetch(
-                    method,
-                    url,
-                    limits=limits,
-                    max_size=max_size,
-                    headers=headers,
-                    maybe_executed=method == "POST",
-                )
-            except AsynccamError as error:
-                raise translated(error) from error
+            return await self._http.fetch(
+                method,
+                url,
+                limits=limits,
+                max_size=max_size,
+                headers=headers,
+                maybe_executed=method == "POST",
+            )
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
+        """Translate errors; close the connections after the last call, unless they are to be kept."""
         self._calls += 1
         try:
             yield
+        except AsynccamError as error:
+            own = translated(error)
+            if own is error:
+                raise
+            raise own from error
         finally:
             self._calls -= 1
             if not self._calls and not self._keep_connections:

@@ -153,11 +153,7 @@ class CaptureProcess:
         self._news = news
 
     async def ready(self, sign: str = "") -> None:
-        """Wait until the output contains ``sign``, or until the process has exited.
-
-        Raises:
-            TimeoutError: Neither happened in time.
-        """
+        """Wait until the output contains ``sign``, or until the process has exited."""
         async with deadline(_READY_TIMEOUT, "sign of readiness from a capture"):
             while sign not in self._process.output and not self._process.exited.done():
                 self._news.clear()
@@ -313,11 +309,7 @@ KNOWN: Final = frozenset({*_FORMATS, *JPEG_FORMATS})
 
 
 def check_known(fourcc: str) -> None:
-    """Check a format before the device is opened.
-
-    Raises:
-        RecordingError: The format is not supported.
-    """
+    """Raise `RecordingError` for a format that is not supported, before the device is opened."""
     if fourcc not in KNOWN:
         raise RecordingError(
             f"pixel format {fourcc} is not supported; expected one of {', '.join(sorted(KNOWN))}"

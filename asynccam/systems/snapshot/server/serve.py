@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -66,7 +67,8 @@ async def serve(
         ConnectionError: It cannot listen at the address.
     """
     allowed = Allowed(allow_devices, allow_services)
-    await on_disk(_make_directory, config.parent)
+    with storage_errors("create", config.parent):
+        await on_disk(partial(config.parent.mkdir, parents=True, exist_ok=True))
     events = EventHub("snapshot-server")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(events.aclose)
@@ -94,8 +96,3 @@ async def serve(
             )
         )
         await asyncio.Event().wait()
-
-
-def _make_directory(directory: Path) -> None:
-    with storage_errors("create", directory):
-        directory.mkdir(parents=True, exist_ok=True)

@@ -184,7 +184,7 @@ class SnapshotService:
                 lock_directories(self.store.directory, self.services.journal.parent)
             )
             await self._parts.enter_async_context(self.config)
-            self._queue.set_limits(*self._limits())
+            self._queue = CaptureQueue(*self._limits())  # the file may have changed since it was first read
             self.store.retention = self.config.current.retention
             await self._parts.enter_async_context(self.store)
             await self._parts.enter_async_context(self.services)
@@ -506,29 +506,21 @@ class CaptureQueue:
 
     A capture acquires the device first and then a slot: captures that wait for a busy device hold no slot.
     ``inside`` is the number of captures that run or wait, ``running`` of those that run.
+
+    Raises:
+        UsageError: A limit is out of range.
     """
 
     def __init__(self, at_once: int, max_waiting: int) -> None:
-        self.inside = 0
-        self.running = 0
-        self.set_limits(at_once, max_waiting)
-        self._devices: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._several = asyncio.Lock()
-
-    def set_limits(self, at_once: int, max_waiting: int) -> None:
-        """Set other limits while the queue is empty.
-
-        Raises:
-            UsageError: A limit is out of range.
-            StateError: The queue is not empty.
-        """
         if at_once < 1 or max_waiting < 0:
             raise UsageError(f"at_once must be >= 1 and max_waiting >= 0, not {at_once} and {max_waiting}")
-        if self.inside:
-            raise StateError(f"{self.inside} captures run or wait")
         self.at_once = at_once
+        self.inside = 0
+        self.running = 0
         self._capacity = at_once + max_waiting
         self._slots = asyncio.Semaphore(at_once)
+        self._devices: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._several = asyncio.Lock()
 
     @property
     def waiting(self) -> int:

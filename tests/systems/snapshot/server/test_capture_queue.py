@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccam.errors import BusyError, StateError, UsageError
+from asynccam.errors import BusyError, UsageError
 from asynccam.systems.snapshot.server.service import CaptureQueue, device_key
 from tests.support.waiting import passes
 
@@ -105,10 +105,3 @@ def test_queue_checks_its_limits() -> None:
         CaptureQueue(0, 0)
     with pytest.raises(UsageError):
         CaptureQueue(1, -1)
-    queue = CaptureQueue(1, 0)
-    (ticket,) = queue.admit()
-    with pytest.raises(StateError):
-        queue.set_limits(2, 0)
-    ticket.close()
-    queue.set_limits(2, 0)
-    assert queue.at_once == 2
