@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from asynccam.net.tcp import connect_tcp
-from asynccam.net.transfer.download import PartFile, TransferMethod, receive_file
+from asynccam.net.transfer.download import TransferMethod, receive_file
+from asynccam.net.transfer.partfile import PartFile
 from benchmarks._native import C_COPY, C_HEAD
 from benchmarks._watch import watched
 

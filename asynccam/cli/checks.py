@@ -138,7 +138,7 @@ async def check_mdns(interfaces: Sequence[str] | None) -> list[Finding]:
     await asyncio.to_thread(import_module, "asynccam.net.mdns")  # which runs a program to find the C library
     from zeroconf import InterfaceChoice
 
-    from asynccam.net.mdns import Interfaces, announce, browse
+    from asynccam.net.mdns import Interfaces, ServiceBrowser, announce
 
     where = f"on {', '.join(interfaces)}" if interfaces else "on all interfaces"
     name = f"doctor-{secrets.token_hex(6)}"
@@ -146,7 +146,7 @@ async def check_mdns(interfaces: Sequence[str] | None) -> list[Finding]:
     try:
         async with (
             deadline(_MDNS_SECONDS, f"own announcement {where}"),
-            browse(_PROBE_TYPE, interfaces=chosen) as heard,
+            ServiceBrowser(_PROBE_TYPE, interfaces=chosen) as heard,
             announce(_PROBE_TYPE, name, _PROBE_PORT, interfaces=chosen),
         ):
             async for event in heard:

@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from asynccam.errors import (
@@ -34,6 +35,8 @@ from asynccam.model.intervals import FINEST_RESOLUTION, Exchange, intersect_exch
 from asynccam.net import sntp
 from asynccam.runtime.tasks import thread_errors
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
+
+T = TypeVar("T")
 
 NTP_PORT: Final = 123
 _MAX_ADDRESSES: Final = 4
@@ -248,8 +251,9 @@ async def measure_offset(
     for index in range(samples):
         if index and interval > 0:
             await clock.sleep(min(_pause(interval, index), max(0.0, until - clock.monotonic())))
+        left = until - clock.monotonic()
         try:
-            reply = await _probe_when_free(probe, clock, limiter, until - clock.monotonic())
+            reply = await _when_free(limiter, left, partial(_timed_probe, probe, clock)) if left > 0 else None
         except RetryableError as error:
             failure = error
             continue
@@ -258,25 +262,23 @@ async def measure_offset(
             break
         if reply.received - reply.sent <= max_round_trip:
             measurement.add_reply(reply)
-            if target_bound > 0 and measurement.result().bound <= target_bound:
+            if measurement.is_within(target_bound):
                 break
     if measurement.samples:
         return measurement.result()
     raise failure or TimeoutError(f"no answer took less than {max_round_trip:g} s")
 
 
-async def _probe_when_free(
-    probe: Probe, clock: Clock, limiter: MeasurementLimiter, left: float
-) -> TimedReply | None:
-    """Call a probe as soon as a slot is free; return None if that takes longer than ``left`` seconds."""
-    if left <= 0:
-        return None
+async def _when_free(
+    limiter: MeasurementLimiter, left: float, sample: Callable[[], Awaitable[T]]
+) -> T | None:
+    """Take a sample as soon as a slot is free; return None if that takes longer than ``left`` seconds."""
     scope = asyncio.timeout(left if math.isfinite(left) else None)
     try:
         async with scope, limiter.slot():
-            return await _timed_probe(probe, clock)
+            return await sample()
     except builtins.TimeoutError:
-        if not scope.expired():  # the probe's own
+        if not scope.expired():  # the sample's own
             raise
         return None
 
@@ -349,6 +351,10 @@ class _Measurement:
         self._stated = max(self._stated, reply.precision)
         self._source_bound = max(self._source_bound or 0.0, reply.source_bound)
 
+    def is_within(self, target_bound: float) -> bool:
+        """Return whether the bound is as small as wanted; 0 takes every sample."""
+        return target_bound > 0 and self.samples > 0 and self.result().bound <= target_bound
+
     def result(self) -> ClockOffset:
         resolution = max(self._stated, seen_resolution(self._stamps))
         largest = max(abs(stamp) for stamp in self._stamps)
@@ -420,9 +426,10 @@ class _SntpQuery:
             for index in range(samples):
                 if index:
                     await asyncio.sleep(min(_pause(interval, index), max(0.0, self._remaining())))
-                if self._remaining() <= 0 or self._is_precise_enough(target_bound):
+                if self._remaining() <= 0 or self._measurement.is_within(target_bound):
                     break
-                await self._sample_when_free(transport, replies, nonces)
+                sample = partial(self._sample, transport, replies, nonces)
+                await _when_free(self._limiter, self._remaining(), sample)
         except (BusyError, ConnectionError):
             # Replies received before the server failed, or asked for fewer requests, count.
             if not self._measurement.samples:
@@ -432,25 +439,6 @@ class _SntpQuery:
         if self._measurement.samples:
             return self._measurement.result()
         raise self._failure()
-
-    def _is_precise_enough(self, target_bound: float) -> bool:
-        return (
-            target_bound > 0
-            and self._measurement.samples > 0
-            and self._measurement.result().bound <= target_bound
-        )
-
-    async def _sample_when_free(
-        self, transport: asyncio.DatagramTransport, replies: "_DatagramQueue", nonces: set[int]
-    ) -> None:
-        """Take one sample as soon as a slot is free, or none when time is up."""
-        scope = asyncio.timeout(self._remaining())
-        try:
-            async with scope, self._limiter.slot():
-                await self._sample(transport, replies, nonces)
-        except builtins.TimeoutError:
-            if not scope.expired():
-                raise
 
     async def _sample(
         self, transport: asyncio.DatagramTransport, replies: "_DatagramQueue", nonces: set[int]

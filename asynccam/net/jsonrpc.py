@@ -299,7 +299,7 @@ Authenticate = Callable[[JsonRpcConnection, float | None], Awaitable[None]]
 _NOT_READY: Final = tuple(state for state in ConnectionState if state is not ConnectionState.READY)
 
 
-class JsonRpcClient:
+class JsonRpcClient(ReconnectingConnection[JsonRpcConnection]):
     """JSON-RPC calls over a connection that is kept open.
 
     Args:
@@ -335,8 +335,7 @@ class JsonRpcClient:
         async def no_authentication(connection: JsonRpcConnection, outage: float | None) -> None:
             """Do nothing: every connection is usable as it is."""
 
-        self.url = url
-        self.reconnecting: ReconnectingConnection[JsonRpcConnection] = ReconnectingConnection(
+        super().__init__(
             url,
             open_connection,
             authenticate or no_authentication,
@@ -344,19 +343,6 @@ class JsonRpcClient:
             authentication_timeout=authentication_timeout,
             on_state=on_state,
         )
-
-    @property
-    def state(self) -> ConnectionState:
-        """State of the connection."""
-        return self.reconnecting.state
-
-    async def start(self, *, attempts: int = 1, timeout: float | None = None) -> None:
-        """Connect and authenticate; see `ReconnectingConnection.start`."""
-        await self.reconnecting.start(attempts=attempts, timeout=timeout)
-
-    async def aclose(self) -> None:
-        """Close for good; open calls fail. Harmless when called twice."""
-        await self.reconnecting.aclose()
 
     async def __aenter__(self) -> "JsonRpcClient":
         if self.state is ConnectionState.CLOSED:
@@ -385,13 +371,13 @@ class JsonRpcClient:
             AuthenticationError: The peer refuses the credentials.
         """
         if not repeat:
-            if self.reconnecting.connection is None:
+            if self.connection is None:
                 raise self._not_ready(method)
-            return await self.reconnecting.connection.call(method, params, timeout=timeout)
+            return await self.connection.call(method, params, timeout=timeout)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         while True:
-            connection = self.reconnecting.connection
+            connection = self.connection
             left = max(until - loop.time(), 0.001)
             if connection is None:
                 await self._until_ready(method, left)
@@ -400,20 +386,20 @@ class JsonRpcClient:
                 return await connection.call(method, params, timeout=left)
             except ConnectionError:
                 # The connection is being lost; the reconnecting loop notices on its own next pass.
-                if self.reconnecting.connection is connection:
+                if self.connection is connection:
                     left = max(until - loop.time(), 0.001)
-                    await self.reconnecting.wait_for(*_NOT_READY, timeout=left)
+                    await self.wait_for(*_NOT_READY, timeout=left)
 
     async def _until_ready(self, method: str, timeout: float) -> None:
         states = (ConnectionState.READY, ConnectionState.REFUSED, ConnectionState.CLOSED)
         if self.state in states[1:]:
             raise self._not_ready(method)
-        await self.reconnecting.wait_for(*states, timeout=timeout)
+        await self.wait_for(*states, timeout=timeout)
 
     def _not_ready(self, method: str) -> AsynccamError:
-        if self.state is ConnectionState.REFUSED and isinstance(self.reconnecting.error, AuthenticationError):
-            return AuthenticationError(f"{method} was not sent: {self.reconnecting.error}")
-        reason = f" ({self.reconnecting.reason})" if self.reconnecting.reason else ""
+        if self.state is ConnectionState.REFUSED and isinstance(self.error, AuthenticationError):
+            return AuthenticationError(f"{method} was not sent: {self.error}")
+        reason = f" ({self.reason})" if self.reason else ""
         return ConnectionError(
-            f"not connected to {self.url}; it is {self.state.value}{reason}; {method} was not sent"
+            f"not connected to {self.name}; it is {self.state.value}{reason}; {method} was not sent"
         )

@@ -1,7 +1,7 @@
 """Services on the local network by mDNS: browse them, resolve a host's name, announce one's own.
 
-From top to bottom: what a service is, the sockets and the interfaces they use, `browse`, `resolve_local`,
-`announce`.
+From top to bottom: what a service is, the sockets and the interfaces they use, `ServiceBrowser`,
+`resolve_local`, `announce`.
 
 On a single computer (tests, a demo) both sides are given ``interfaces=["127.0.0.1"]``. That works
 between processes even where the loopback interface lacks the kernel's MULTICAST flag, as it does
@@ -337,20 +337,21 @@ class ServiceLost:
 ServiceEvent = ServiceFound | ServiceChanged | ServiceLost
 
 
-def browse(
-    service_type: str,
-    *,
-    zeroconf: AsyncZeroconf | None = None,
-    interfaces: Interfaces = InterfaceChoice.All,
-    resolve_timeout: float = 3.0,
-) -> "ServiceBrowser":
-    """Follow the services of one type, as events.
+class ServiceBrowser(AsyncIterator[ServiceEvent]):
+    """Services of one type as events: an async context manager and, inside, an async iterator without end.
 
     ::
 
-        async with browse("_multicam._tcp.local.") as events:
+        async with ServiceBrowser("_multicam._tcp.local.") as events:
             async for event in events:
                 ...
+
+    A service is found once its port and an address are known, whether or not it has a TXT record.
+    A slow reader gets the present state and not the history: a service that moved twice meanwhile
+    changes once, one that appeared and vanished is not mentioned, so the queue is bounded.
+    A service that dies without a goodbye is lost when its announcement expires, which may be
+    75 minutes later.
+    Network interfaces that come and go while it runs are followed, within about two seconds.
 
     Args:
         service_type: ``_multicam._tcp.local.`` for example.
@@ -362,26 +363,14 @@ def browse(
     Raises:
         UsageError: Not a service type.
     """
-    return ServiceBrowser(service_type, zeroconf, interfaces, resolve_timeout)
-
-
-class ServiceBrowser(AsyncIterator[ServiceEvent]):
-    """Browser of one service type: an async context manager and, inside, an async iterator without end.
-
-    A service is found once its port and an address are known, whether or not it has a TXT record.
-    A slow reader gets the present state and not the history: a service that moved twice meanwhile
-    changes once, one that appeared and vanished is not mentioned, so the queue is bounded.
-    A service that dies without a goodbye is lost when its announcement expires, which may be
-    75 minutes later.
-    Network interfaces that come and go while it runs are followed, within about two seconds.
-    """
 
     def __init__(
         self,
         service_type: str,
-        zeroconf: AsyncZeroconf | None,
-        interfaces: Interfaces,
-        resolve_timeout: float,
+        *,
+        zeroconf: AsyncZeroconf | None = None,
+        interfaces: Interfaces = InterfaceChoice.All,
+        resolve_timeout: float = 3.0,
     ) -> None:
         check_service_type(service_type)
         if not resolve_timeout > 0:
@@ -444,7 +433,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             if self._closed:
                 raise StopAsyncIteration
             if self._stack is None:
-                raise StateError("browse() works inside its 'async with' block")
+                raise StateError("a service browser works inside its 'async with' block")
             event = self._next_event()
             if event is not None:
                 return event

@@ -78,10 +78,8 @@ async def _resolve(host: str, port: int) -> list[AddrInfoType]:
     except ValueError:
         pass  # a name
     else:
-        if address.version == 4:
-            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-        if "%" not in host:  # a zone is an interface's name, which the resolver turns into its number
-            return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
+        if address.version == 4 or "%" not in host:  # the resolver turns a zone's name into its number
+            return [_address_info(host, port)]
     try:
         with thread_errors():
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -90,7 +88,7 @@ async def _resolve(host: str, port: int) -> list[AddrInfoType]:
         local = await resolve_by_mdns(host)
         if not local:
             raise
-        return [_local_address(address, port) for address in local]
+        return [_address_info(address, port) for address in local]
     return list(found)
 
 
@@ -128,7 +126,7 @@ async def resolve_by_mdns(host: str) -> list[str]:
         return []
 
 
-def _local_address(address: str, port: int) -> AddrInfoType:
+def _address_info(address: str, port: int) -> AddrInfoType:
     if ":" not in address:
         return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
     plain, _, zone = address.partition("%")

@@ -13,7 +13,7 @@ from websockets.utils import accept_key
 
 from asynccam.errors import BusyError, ConnectionError, RemoteProtocolError, TimeoutError
 from asynccam.model.events import Event
-from asynccam.net.mdns import ServiceFound, browse
+from asynccam.net.mdns import ServiceBrowser, ServiceFound
 from asynccam.net.websocket import WebSocketOptions, open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.runtime.event_hub import EventHub
@@ -120,7 +120,11 @@ async def test_flood_of_mdns_announcements() -> None:
 
     flooding = asyncio.get_running_loop().run_in_executor(None, announce_ever_more)
     try:
-        async with asyncio.timeout(30), browse(kind, interfaces=LOOPBACK) as browser, turns() as count:
+        async with (
+            asyncio.timeout(30),
+            ServiceBrowser(kind, interfaces=LOOPBACK) as browser,
+            turns() as count,
+        ):
             assert isinstance(await anext(browser), ServiceFound)
             before = count[0]
             # Each of these has its turn although announcements come without a pause.
@@ -202,7 +206,7 @@ async def test_batches_long_and_short(server: RpcServer) -> None:
     heard: list[str] = []
     async with connect(server.url, on_notification=lambda method, _: heard.append(method)) as client:
         assert await client.call("x") == "done"
-        link = client.reconnecting.connection
+        link = client.connection
         assert link is not None
         assert dict(link.codec.unexpected) == {"long-batch": 1}
     assert len(heard) == 1000

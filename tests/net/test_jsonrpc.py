@@ -91,7 +91,7 @@ async def test_unexpected_message_is_counted_and_ignored(
     server.handler = odd_first
     assert await client.call("ping") == "fine"
     assert await client.call("ping") == "fine"
-    link = client.reconnecting.connection
+    link = client.connection
     assert link is not None
     assert sum(link.codec.unexpected.values()) >= 3
     assert link.pending == 0
@@ -139,7 +139,7 @@ async def test_call_deadline_forgets_the_call(server: RpcServer, client: JsonRpc
     with pytest.raises(TimeoutError, match="start_recording") as caught:
         await client.call("start_recording", timeout=0.05)
     assert caught.value.maybe_executed
-    link = client.reconnecting.connection
+    link = client.connection
     assert link is not None
     assert link.pending == 0
     assert not link.codec.pending
@@ -152,7 +152,7 @@ async def test_call_cancelled_is_forgotten(server: RpcServer, client: JsonRpcCli
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    link = client.reconnecting.connection
+    link = client.connection
     assert link is not None
     assert link.pending == 0
     server.handler = server.echo
@@ -186,7 +186,7 @@ async def test_answer_in_a_batch_that_is_cut_off_fails_its_call_at_once(server: 
 
 async def test_call_while_disconnected_fails_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
-    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+    await client.wait_for(ConnectionState.WAITING, timeout=5)
     with pytest.raises(ConnectionError, match="start_recording was not sent") as caught:
         await client.call("start_recording")
     assert not caught.value.maybe_executed
@@ -195,7 +195,7 @@ async def test_call_while_disconnected_fails_at_once(server: RpcServer, client: 
 
 async def test_repeatable_call_waits_for_a_reconnect(server: RpcServer, client: JsonRpcClient) -> None:
     await server.stop()
-    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+    await client.wait_for(ConnectionState.WAITING, timeout=5)
     task = asyncio.create_task(client.call("get_camera_list", ["x"], repeat=True))
     await server.start()
     assert await asyncio.wait_for(task, 5) == ["x"]
@@ -224,7 +224,7 @@ async def test_repeatable_call_ends_when_the_client_is_closed(server: RpcServer)
     client = await connect(server.url, backoff=QUICK)
     await server.stop()
     task = asyncio.create_task(client.call("get_camera_list", repeat=True, timeout=30))
-    await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
+    await client.wait_for(ConnectionState.WAITING, timeout=5)
     await client.aclose()
     with pytest.raises(ConnectionError, match="closed"):
         await asyncio.wait_for(task, 5)

@@ -15,7 +15,6 @@ from asynccam.net.mdns import (
     ServiceEvent,
     ServiceFound,
     ServiceLost,
-    browse,
     open_zeroconf,
 )
 from tests.support.mdns_packets import (
@@ -53,7 +52,7 @@ async def found(browser: ServiceBrowser) -> ServiceFound:
 
 async def test_browse_found_changed_lost() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "multiCam-Hill", 8080, "10.0.0.1"))
         first = (await found(browser)).service
         assert first.name == f"multiCam-Hill.{kind}"
@@ -72,7 +71,7 @@ async def test_browse_found_changed_lost() -> None:
 
 async def test_browse_service_returns_within_a_second() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 1, "10.0.0.1"))
         assert (await found(browser)).service.port == 1
         for port in (2, 1):  # no record is a second old, so that the cache keeps both
@@ -85,7 +84,7 @@ async def test_browse_service_returns_within_a_second() -> None:
 
 async def test_browse_new_address_before_the_old_expires() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 1, "10.0.0.1"))
         await found(browser)
         await asyncio.sleep(1.1)  # RFC 6762, 10.2: only records older than a second are flushed
@@ -99,7 +98,7 @@ async def test_browse_new_address_before_the_old_expires() -> None:
 
 async def test_browse_service_returns() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         for port in (1, 2):  # zeroconf passes over a packet it has seen within the same second
             shout(service(kind, "a", port, "10.0.0.1"))
             assert (await found(browser)).service.port == port
@@ -109,7 +108,7 @@ async def test_browse_service_returns() -> None:
 
 async def test_browse_usable_addresses() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 1, "10.0.0.1", "192.168.7.9", "fd00::7", "0.0.0.0", "224.0.0.1", "::"))
         addresses = (await found(browser)).service.addresses
     assert set(addresses[:2]) == {"10.0.0.1", "192.168.7.9"}
@@ -118,7 +117,10 @@ async def test_browse_usable_addresses() -> None:
 
 async def test_browse_link_local_address_has_its_scope() -> None:
     kind = unique_service_type()
-    async with open_zeroconf(interfaces=LOOPBACK) as sockets, browse(kind, zeroconf=sockets) as browser:
+    async with (
+        open_zeroconf(interfaces=LOOPBACK) as sockets,
+        ServiceBrowser(kind, zeroconf=sockets) as browser,
+    ):
         packet = service(kind, "a", 1, "fe80::7")
         # As zeroconf's IPv6 listener does it: loopback has no link-local address to hear one on.
         heard = DNSIncoming(packet, ("fe80::7", 5353), scope_id=3)
@@ -133,7 +135,7 @@ async def test_browse_ignores_unreachable_link_local_addresses() -> None:
             sock.connect(("169.254.7.9", 9))  # sends nothing
         on_link = sock.getsockname()[0].startswith("169.254.")
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 1, "169.254.7.9", "fe80::7", "10.0.0.1", "fd00::7"))
         addresses = (await found(browser)).service.addresses
         shout(service(kind, "b", 1, "fe80::8"))
@@ -145,7 +147,7 @@ async def test_browse_ignores_unreachable_link_local_addresses() -> None:
 async def test_browse_separate_records() -> None:
     kind = unique_service_type()
     owner, host = labels(f"a.{kind}"), labels("a-host.local.")
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         for part in (
             pointer(kind, owner),
             place(owner, 4711, host),
@@ -161,7 +163,7 @@ async def test_browse_separate_records() -> None:
 
 async def test_browse_unresolved_name_delays_no_other() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK, resolve_timeout=0.05) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK, resolve_timeout=0.05) as browser:
         shout(answer(pointer(kind, labels(f"mute.{kind}"))))
         shout(service(kind, "talks", 1, "10.0.0.1"))
         assert (await found(browser)).service.instance == "talks"
@@ -172,7 +174,7 @@ async def test_browse_unresolved_name_delays_no_other() -> None:
 
 async def test_browse_ignores_port_zero() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "a", 0, "10.0.0.1"))
         shout(service(kind, "b", 1, "10.0.0.1"))
         assert (await found(browser)).service.instance == "b"
@@ -192,7 +194,7 @@ async def test_browse_ignores_invalid_names() -> None:
         labels([b"_sub", *suffix]),
         labels([b"x", b"_", b"_tcp", b"local"]),
     ]
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         for name in garbage:
             host = labels("h.local.")
             shout(answer(pointer(kind, name), place(name, 7, host), address(host, "10.0.0.66")))
@@ -206,7 +208,7 @@ async def test_browse_keeps_unusual_names_and_texts() -> None:
     kind = unique_service_type()
     suffix = [part.encode() for part in kind.rstrip(".").split(".")]
     owner, host = labels([b"../Caf\xc3\xa9 n\xc2\xb0.1", *suffix]), labels("h.local.")
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         records = (place(owner, 7, host), text(owner, b"\x09\xff\xfe=\x00\xff&;="), address(host, "10.0.0.1"))
         shout(answer(pointer(kind, owner), *records))
         assert (await found(browser)).service.instance == "../Café n°.1"
@@ -215,7 +217,7 @@ async def test_browse_keeps_unusual_names_and_texts() -> None:
 async def test_browse_names_are_case_insensitive() -> None:
     kind = unique_service_type()
     owner, host = labels(f"Hill.{kind.upper()}"), labels("h.local.")
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(answer(pointer(kind, owner), place(owner, 1, host), address(host, "10.0.0.1")))
         assert (await found(browser)).service.name == f"Hill.{kind}"
         shout(service(kind, "hill", 2, "10.0.0.1"))
@@ -227,7 +229,7 @@ async def test_browse_names_are_case_insensitive() -> None:
 
 async def test_browse_slow_reader_gets_the_present_state() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         shout(service(kind, "short-lived", 1, "10.0.0.1"))
         shout(service(kind, "mover", 1, "10.0.0.1"))
         await eventually(lambda: len(browser.services) == 2)
@@ -244,7 +246,7 @@ async def test_browse_slow_reader_gets_the_present_state() -> None:
 
 
 async def test_browse_reading_outside_the_block() -> None:
-    browser = browse(TYPE, interfaces=LOOPBACK)
+    browser = ServiceBrowser(TYPE, interfaces=LOOPBACK)
     with pytest.raises(StateError, match="async with"):
         await anext(browser)
     async with browser:
@@ -256,7 +258,7 @@ async def test_browse_reading_outside_the_block() -> None:
 
 
 async def test_browse_one_reader_at_a_time() -> None:
-    async with browse(TYPE, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(TYPE, interfaces=LOOPBACK) as browser:
         reader = asyncio.create_task(_read_all(browser))
         await asyncio.sleep(0)
         with pytest.raises(StateError, match="one reader"):
@@ -268,7 +270,7 @@ async def test_browse_one_reader_at_a_time() -> None:
 
 async def test_browse_reader_after_a_cancelled_one() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         reader = asyncio.create_task(_read_all(browser))
         await asyncio.sleep(0)
         reader.cancel()
@@ -283,7 +285,7 @@ async def test_browse_cancelled_closes_everything() -> None:
     inside = asyncio.Event()
 
     async def look() -> None:
-        async with browse(kind, interfaces=LOOPBACK, resolve_timeout=30.0) as browser:
+        async with ServiceBrowser(kind, interfaces=LOOPBACK, resolve_timeout=30.0) as browser:
             shout(answer(pointer(kind, labels(f"mute.{kind}"))))
             inside.set()
             await anext(browser)
@@ -313,11 +315,11 @@ async def test_borrowed_sockets_are_shared_and_not_closed() -> None:
     kind = unique_service_type()
     own = AsyncZeroconf(interfaces=LOOPBACK)
     try:
-        async with browse(kind, zeroconf=own) as first, browse(kind, zeroconf=own) as second:
+        async with ServiceBrowser(kind, zeroconf=own) as first, ServiceBrowser(kind, zeroconf=own) as second:
             shout(service(kind, "a", 1, "10.0.0.1"))
             assert (await found(first)).service == (await found(second)).service
         assert own.zeroconf.started
-        async with browse(kind, zeroconf=own) as third:
+        async with ServiceBrowser(kind, zeroconf=own) as third:
             await found(third)  # from the cache
     finally:
         await own.async_close()
@@ -327,14 +329,14 @@ async def test_borrowed_sockets_that_are_closed_are_refused() -> None:
     own = AsyncZeroconf(interfaces=LOOPBACK)
     await own.async_close()
     with pytest.raises(StateError, match="closed"):
-        async with browse(TYPE, zeroconf=own):
+        async with ServiceBrowser(TYPE, zeroconf=own):
             pass
 
 
 async def test_borrowed_sockets_closed_meanwhile() -> None:
     own = AsyncZeroconf(interfaces=LOOPBACK)
     kind = unique_service_type()
-    async with browse(kind, zeroconf=own, resolve_timeout=0.05) as browser:
+    async with ServiceBrowser(kind, zeroconf=own, resolve_timeout=0.05) as browser:
         shout(answer(pointer(kind, labels(f"mute.{kind}"))))
         await resolving("mute")
         await own.async_close()
@@ -345,14 +347,14 @@ async def test_borrowed_sockets_closed_meanwhile() -> None:
 @pytest.mark.parametrize("interfaces", [[], "127.0.0.1", ["lo"], ["127.0.0.1", "garbage"]])
 async def test_invalid_interfaces_are_refused(interfaces: list[str]) -> None:
     with pytest.raises(UsageError):
-        async with browse(TYPE, interfaces=interfaces):
+        async with ServiceBrowser(TYPE, interfaces=interfaces):
             pass
 
 
 @pytest.mark.parametrize("interface", ["203.0.113.7", "2001:db8::7", 987654])
 async def test_unknown_interface_is_named(interface: str | int) -> None:
     with pytest.raises(ConnectionError, match=str(interface)):
-        async with browse(TYPE, interfaces=[interface]):
+        async with ServiceBrowser(TYPE, interfaces=[interface]):
             pass
 
 
@@ -365,16 +367,16 @@ _multicam._tcp.example. _multicam._sctp.local. _sixteenletterslo._tcp.local. x._
 @pytest.mark.parametrize("kind", ["", "_multi cam._tcp.local.", *NO_TYPES.split()])
 def test_invalid_service_type_is_refused(kind: str) -> None:
     with pytest.raises(UsageError, match="not a service type"):
-        browse(kind)
+        ServiceBrowser(kind)
 
 
 def test_multicam_service_type_is_valid() -> None:
-    browse("_multicam._tcp.local.")
+    ServiceBrowser("_multicam._tcp.local.")
 
 
 def test_resolve_timeout_must_be_positive() -> None:
     with pytest.raises(UsageError):
-        browse(TYPE, resolve_timeout=0)
+        ServiceBrowser(TYPE, resolve_timeout=0)
 
 
 async def resolving(instance: str) -> None:
@@ -387,5 +389,5 @@ async def _read_all(browser: ServiceBrowser) -> list[ServiceEvent]:
 
 
 async def _enter() -> None:
-    async with browse(TYPE, interfaces=LOOPBACK):
+    async with ServiceBrowser(TYPE, interfaces=LOOPBACK):
         await asyncio.sleep(30)

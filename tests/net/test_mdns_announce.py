@@ -8,7 +8,14 @@ import pytest
 from zeroconf.asyncio import AsyncZeroconf
 
 from asynccam.errors import BusyError, ConnectionError, StateError, TimeoutError, UsageError
-from asynccam.net.mdns import ServiceChanged, ServiceFound, ServiceLost, announce, browse, open_zeroconf
+from asynccam.net.mdns import (
+    ServiceBrowser,
+    ServiceChanged,
+    ServiceFound,
+    ServiceLost,
+    announce,
+    open_zeroconf,
+)
 from tests.support.mdns_packets import LOOPBACK, service, shout, unique_service_type
 from tests.support.waiting import eventually
 
@@ -30,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 async def test_announce_for_the_length_of_the_block() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         async with announce(
             kind, "Kamera É 1.0", 8080, interfaces=LOOPBACK, properties={"v": "2", "raw": b"\xff"}
         ) as announced:
@@ -47,7 +54,7 @@ async def test_announce_for_the_length_of_the_block() -> None:
 async def test_announce_move(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
     async with (
-        browse(kind, interfaces=LOOPBACK) as browser,
+        ServiceBrowser(kind, interfaces=LOOPBACK) as browser,
         announce(kind, "a", 1, addresses=["10.0.0.1"], zeroconf=sockets) as announced,
     ):
         await _next(browser)
@@ -80,7 +87,7 @@ async def test_announce_move_waits_a_second(sockets: AsyncZeroconf) -> None:
 @pytest.mark.usefixtures("quick")
 async def test_borrowed_sockets_stay_open_and_say_goodbye(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         async with announce(kind, "a", 1, addresses=["127.0.0.1"], zeroconf=sockets):
             await _next(browser)
         assert isinstance(await _next(browser), ServiceLost)
@@ -91,7 +98,7 @@ async def test_borrowed_sockets_stay_open_and_say_goodbye(sockets: AsyncZeroconf
 async def test_announce_name_taken_elsewhere() -> None:
     kind = unique_service_type()
     async with (
-        browse(kind, interfaces=LOOPBACK) as browser,
+        ServiceBrowser(kind, interfaces=LOOPBACK) as browser,
         announce(kind, "same", 1, interfaces=LOOPBACK),
     ):
         await asyncio.sleep(1.1)  # RFC 6762, 6: nobody repeats a multicast answer within a second
@@ -147,7 +154,7 @@ async def test_announce_deadline(sockets: AsyncZeroconf) -> None:
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.05, 0.09, 0.2])
 async def test_announce_cancelled_anywhere_withdraws(after: float) -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         task = asyncio.create_task(_announce_for_ever(kind))
         await asyncio.sleep(after)
         task.cancel()
@@ -159,7 +166,7 @@ async def test_announce_cancelled_anywhere_withdraws(after: float) -> None:
 @pytest.mark.usefixtures("quick")
 async def test_announce_error_in_the_block() -> None:
     kind = unique_service_type()
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         with pytest.raises(ZeroDivisionError):
             await _announce_and_fail(kind)
         await eventually(lambda: not browser.services)

@@ -12,7 +12,7 @@ import pytest
 from zeroconf import InterfaceChoice
 
 from asynccam.net import mdns
-from asynccam.net.mdns import announce, announceable_addresses, browse
+from asynccam.net.mdns import ServiceBrowser, announce, announceable_addresses
 from tests.support.mdns_packets import unique_service_type
 from tests.support.waiting import eventually
 
@@ -75,7 +75,7 @@ async def test_announce_given_addresses_stay(appear: Callable[[str], None]) -> N
     ):
         await other.move(["10.1.2.4"])
         appear("127.0.0.2")
-        async with browse(kind) as browser, asyncio.timeout(TIMEOUT):
+        async with ServiceBrowser(kind) as browser, asyncio.timeout(TIMEOUT):
             await anext(browser)
             asked.set()
         assert announcement.service.addresses == ("10.1.2.3",)
@@ -84,14 +84,15 @@ async def test_announce_given_addresses_stay(appear: Callable[[str], None]) -> N
 
 _PROGRAM = """
 import asyncio, subprocess
-from asynccam.net.mdns import announce, browse
+from asynccam.net.mdns import announce, ServiceBrowser
 
 def ip(*words):
     subprocess.run(["ip", *words], check=True)
 
 async def main():
     ip("link", "set", "lo", "up")
-    async with browse("_late._tcp.local.") as browser, announce("_late._tcp.local.", "late", 8080) as told:
+    kind = "_late._tcp.local."
+    async with ServiceBrowser(kind) as browser, announce(kind, "late", 8080) as told:
         ip("link", "add", "net0", "type", "veth", "peer", "name", "net1")
         ip("link", "set", "net1", "up")
         ip("addr", "add", "10.77.0.1/24", "dev", "net0")

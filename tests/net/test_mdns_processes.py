@@ -4,16 +4,16 @@ import asyncio
 import sys
 from pathlib import Path
 
-from asynccam.net.mdns import ServiceFound, ServiceLost, announce, browse
+from asynccam.net.mdns import ServiceBrowser, ServiceFound, ServiceLost, announce
 from tests.support.mdns_packets import LOOPBACK, unique_service_type
 
 OTHER_PROCESS = """
 import asyncio, sys
-from asynccam.net.mdns import announce, browse
+from asynccam.net.mdns import announce, ServiceBrowser
 
 async def main(kind):
     async with (
-        browse(kind, interfaces=["127.0.0.1"]) as browser,
+        ServiceBrowser(kind, interfaces=["127.0.0.1"]) as browser,
         announce(kind, "other", 4321, interfaces=["127.0.0.1"]),
     ):
         async for event in browser:
@@ -28,7 +28,7 @@ asyncio.run(main(sys.argv[1]))
 async def test_two_processes_see_each_other_on_loopback() -> None:
     kind = unique_service_type()
     root = Path(__file__).parents[2]
-    async with browse(kind, interfaces=LOOPBACK) as browser:
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
         other = await asyncio.create_subprocess_exec(
             sys.executable, "-c", OTHER_PROCESS, kind, cwd=root, stdout=asyncio.subprocess.PIPE
         )

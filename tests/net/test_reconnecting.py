@@ -66,7 +66,7 @@ async def test_transitions_of_a_loss_and_a_reconnect(server: RpcServer) -> None:
         server.url, backoff=QUICK, on_state=lambda new, old, why: walked.append((old, new))
     ) as client:
         server.drop()
-        await eventually(lambda: client.reconnecting.connects == 2)
+        await eventually(lambda: client.connects == 2)
     assert walked == [
         (ConnectionState.CLOSED, ConnectionState.CONNECTING),
         (ConnectionState.CONNECTING, ConnectionState.AUTHENTICATING),
@@ -84,15 +84,15 @@ async def test_transitions_of_a_loss_and_a_reconnect(server: RpcServer) -> None:
 async def test_state_is_lost_when_a_call_fails(server: RpcServer) -> None:
     async with connect(server.url, backoff=QUICK) as client:
         server.handler = never
-        call = client.reconnecting.connection.post("ping") if client.reconnecting.connection else None
+        call = client.connection.post("ping") if client.connection else None
         assert call is not None
         await eventually(lambda: server.count("ping"))
         server.drop()
         with pytest.raises(ConnectionError):
             await call
         assert client.state is ConnectionState.LOST
-        assert client.reconnecting.connection is None
-        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
+        assert client.connection is None
+        await client.wait_for(ConnectionState.READY, timeout=5)
         server.handler = server.echo
         assert await client.call("ping", {"a": 1}) == {"a": 1}
 
@@ -103,11 +103,9 @@ async def test_one_log_line_per_loss_and_reconnect(
     caplog.set_level(logging.INFO, logger="asynccam.net.reconnecting")
     async with connect(server.url, backoff=QUICK) as client:
         await server.stop()
-        await eventually(
-            lambda: client.reconnecting.error is not None and "refused" in str(client.reconnecting.error)
-        )
+        await eventually(lambda: client.error is not None and "refused" in str(client.error))
         await server.start()
-        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
+        await client.wait_for(ConnectionState.READY, timeout=5)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
@@ -119,7 +117,7 @@ async def test_authenticate_gets_the_length_of_the_outage(server: RpcServer) -> 
 
     async with connect(server.url, backoff=QUICK, authenticate=sign_in) as client:
         server.drop()
-        await eventually(lambda: client.reconnecting.connects == 2)
+        await eventually(lambda: client.connects == 2)
     assert gaps[0] is None
     assert gaps[1] is not None
     assert gaps[1] >= 0
@@ -138,7 +136,7 @@ async def test_outage_ignores_clock_steps(
     async with connect(server.url, backoff=QUICK, authenticate=sign_in) as client:
         server.drop()
         monkeypatch.setattr(time, "time", lambda: real() + step)
-        await eventually(lambda: client.reconnecting.connects == 2)
+        await eventually(lambda: client.connects == 2)
     assert gaps[1] is not None
     assert 0 <= gaps[1] <= time.monotonic() - began  # an outage lies between two readings
 
@@ -158,13 +156,11 @@ async def test_outage_includes_sleep_of_the_computer(
     async with connect(server.url, backoff=QUICK, authenticate=sign_in) as client:
         clock.sleep(500.0)  # before the loss: no part of the gap
         await server.stop()
-        await eventually(
-            lambda: client.reconnecting.error is not None and "refused" in str(client.reconnecting.error)
-        )
+        await eventually(lambda: client.error is not None and "refused" in str(client.error))
         clock.sleep(slept)
         clock.step(step)
         await server.start()
-        await eventually(lambda: client.reconnecting.connects == 2)
+        await eventually(lambda: client.connects == 2)
     (_, gap) = gaps
     assert gap is not None
     assert slept <= gap <= slept + time.monotonic() - began  # and lies between two readings
@@ -191,23 +187,23 @@ async def test_credentials_refused_later_stop_the_retries(server: RpcServer) -> 
     async with connect(server.url, authenticate=sign_in, backoff=QUICK) as client:
         good = False
         server.drop()
-        await client.reconnecting.wait_for(ConnectionState.REFUSED, timeout=5)
-        client.reconnecting.retry_now()  # says that the peer is back; of no use against wrong credentials
+        await client.wait_for(ConnectionState.REFUSED, timeout=5)
+        client.retry_now()  # says that the peer is back; of no use against wrong credentials
         with pytest.raises(AuthenticationError, match="expired"):
             await client.call("ping", repeat=True)
         assert server.accepted == 2
         good = True
-        client.reconnecting.retry_authentication()
-        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
+        client.retry_authentication()
+        await client.wait_for(ConnectionState.READY, timeout=5)
         assert await client.call("ping", [1]) == [1]
 
 
 async def test_retry_now_ends_the_wait(server: RpcServer) -> None:
     async with connect(server.url, backoff=HOUR) as client:
         server.drop()
-        await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
-        client.reconnecting.retry_now()
-        await client.reconnecting.wait_for(ConnectionState.READY, timeout=5)
+        await client.wait_for(ConnectionState.WAITING, timeout=5)
+        client.retry_now()
+        await client.wait_for(ConnectionState.READY, timeout=5)
 
 
 async def test_waits_grow_and_reset_after_a_settled_connection(
@@ -249,8 +245,8 @@ async def test_waits_grow_and_reset_after_a_settled_connection(
 async def test_wait_for_has_a_deadline(server: RpcServer) -> None:
     async with connect(server.url) as client:
         with pytest.raises(TimeoutError, match="refused"):
-            await client.reconnecting.wait_for(ConnectionState.REFUSED, timeout=0.02)
-        assert await client.reconnecting.wait_for(ConnectionState.READY) is ConnectionState.READY
+            await client.wait_for(ConnectionState.REFUSED, timeout=0.02)
+        assert await client.wait_for(ConnectionState.READY) is ConnectionState.READY
 
 
 async def test_authentication_timeout_is_retried(server: RpcServer) -> None:
@@ -286,7 +282,7 @@ async def test_bug_in_authenticate_closes_and_is_logged(
 
     client = await connect(server.url, authenticate=sign_in, backoff=QUICK)
     server.drop()
-    await client.reconnecting.wait_for(ConnectionState.CLOSED, timeout=5)
+    await client.wait_for(ConnectionState.CLOSED, timeout=5)
     await eventually(lambda: "ZeroDivisionError" in caplog.text)
     with pytest.raises(ConnectionError):
         await client.call("ping", repeat=True)
@@ -296,7 +292,7 @@ async def test_bug_in_authenticate_closes_and_is_logged(
 async def test_impossible_transition_raises() -> None:
     client = JsonRpcClient("ws://127.0.0.1:1/ws")
     with pytest.raises(StateError, match="cannot go from closed to ready"):
-        client.reconnecting._set_state(ConnectionState.READY, "")
+        client._set_state(ConnectionState.READY, "")
 
 
 async def test_handshake_then_closed_at_once() -> None:
@@ -316,8 +312,8 @@ async def test_handshake_then_closed_at_once() -> None:
 async def test_frame_over_the_limit_ends_the_connection(server: RpcServer) -> None:
     async with connect(server.url, options=WebSocketOptions(max_message=1000), backoff=HOUR) as client:
         await server.send("x" * 5000)
-        await client.reconnecting.wait_for(ConnectionState.WAITING, timeout=5)
-        assert client.reconnecting.error is not None
+        await client.wait_for(ConnectionState.WAITING, timeout=5)
+        assert client.error is not None
 
 
 async def test_probe_without_a_pong_ends_the_connection() -> None:
@@ -376,11 +372,9 @@ async def test_pings_keep_a_quiet_connection_alive(server: RpcServer) -> None:
         options=WebSocketOptions(ping_interval=0.01, ping_timeout=1.0, quiet_limit=1.0),
         on_state=lambda new, old, why: states.append(new),
     ) as client:
-        before = client.reconnecting.connection
-        await eventually(
-            lambda: client.reconnecting.connection is not None and client.reconnecting.connection.pongs >= 5
-        )
-        assert client.reconnecting.connection is before
+        before = client.connection
+        await eventually(lambda: client.connection is not None and client.connection.pongs >= 5)
+        assert client.connection is before
     assert ConnectionState.LOST not in states
 
 

@@ -128,8 +128,9 @@ class BufferedTransfer(TransferBackend, asyncio.BufferedProtocol):
         self._missing -= nbytes
         if self._job is None:
             self._write()
-        if not self._missing or self._filled >= BYTES_PER_TURN:
-            self._pause()
+        full = not self._missing or self._filled >= BYTES_PER_TURN
+        if full and self._transport is not None:
+            self._transport.pause_reading()
 
     def eof_received(self) -> None:
         """End the transfer: the peer closed its side."""
@@ -153,10 +154,6 @@ class BufferedTransfer(TransferBackend, asyncio.BufferedProtocol):
             self._write()
         if self._missing and self._transport is not None:
             self._transport.resume_reading()
-
-    def _pause(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
 
     def _lost(self, error: PeerClosedError) -> None:
         if self._missing:  # else everything was received and only has to be written

@@ -12,15 +12,12 @@ from typing import Literal
 
 from asynccam.errors import TransferError, UsageError
 from asynccam.model.features import Progress
-from asynccam.model.filenames import safe_name
 from asynccam.net.transfer.base import BufferedTransfer, PeerClosedError, TransferBackend
 from asynccam.net.transfer.partfile import PartFile
 from asynccam.runtime.tasks import finish
 
 if sys.platform == "linux":
     from asynccam.net.transfer.splice import SpliceTransfer
-
-__all__ = ["PartFile", "TransferMethod", "receive_file", "safe_name"]
 
 TransferMethod = Literal["auto", "splice", "buffered"]
 """``splice`` is Linux only; ``buffered`` works on every loop; ``auto`` is the better of the two."""

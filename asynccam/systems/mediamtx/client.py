@@ -214,7 +214,7 @@ class CameraClient:
     @property
     def calls_under_way(self) -> int:
         """Number of calls without a response on the present connection."""
-        link = None if self._connection is None else self._connection.rpc.reconnecting.connection
+        link = None if self._connection is None else self._connection.rpc.connection
         return 0 if link is None else link.pending
 
     @property
@@ -303,7 +303,7 @@ class CameraClient:
             AuthenticationError: The credentials are refused.
             TimeoutError: Not within ``timeout`` seconds.
         """
-        reconnecting = self._connected().rpc.reconnecting
+        reconnecting = self._connected().rpc
         if self._credentials.has_provider:  # which may return another token by now
             reconnecting.retry_authentication()
         state = await reconnecting.wait_for(
@@ -315,7 +315,7 @@ class CameraClient:
     def retry_now(self) -> None:
         """Connect now, without the rest of the wait between tries."""
         if self._connection is not None:
-            self._connection.rpc.reconnecting.retry_now()
+            self._connection.rpc.retry_now()
 
     @contextmanager
     def pressing(self) -> Iterator[None]:
@@ -332,7 +332,7 @@ class CameraClient:
         def push() -> None:
             nonlocal timer
             timer = loop.call_later(_PRESS_INTERVAL, push)
-            link = None if self._connection is None else self._connection.rpc.reconnecting.connection
+            link = None if self._connection is None else self._connection.rpc.connection
             if link is None:
                 self.retry_now()
             elif link.pending <= self._pressing:
@@ -360,7 +360,7 @@ class CameraClient:
         """
         self._credentials.replace(credentials(auth_type, auth_token, api_key))
         if self._connection is not None:
-            self._connection.rpc.reconnecting.retry_authentication()
+            self._connection.rpc.retry_authentication()
 
     # -- calls ------------------------------------------------------------------------------------
 

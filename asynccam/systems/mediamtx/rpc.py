@@ -211,10 +211,10 @@ class ServiceConnection:
 
     def post(self, method: str, params: dict[str, Any], *, timeout: float) -> "PostedCall":
         """Send a call without waiting; raise `ConnectionError` if not connected."""
-        link = self.rpc.reconnecting.connection
+        link = self.rpc.connection
         if link is None:
             raise ConnectionError(
-                f"not connected to {self.rpc.url} ({self.rpc.state.value}); {method} was not sent"
+                f"not connected to {self.rpc.name} ({self.rpc.state.value}); {method} was not sent"
             )
         with translated_errors(self.capabilities.generation, self.capabilities.secret):
             future = link.post(method, params, timeout=timeout)
@@ -250,7 +250,7 @@ class ServiceConnection:
             if self._renewing.locked():  # a call sent meanwhile would only be refused
                 async with self._renewal_deadline(call), self._renewing:
                     pass
-            call.link, call.capabilities = self.rpc.reconnecting.connection, self.capabilities
+            call.link, call.capabilities = self.rpc.connection, self.capabilities
             capabilities = call.capabilities
             try:
                 value = await self._send(call)
@@ -302,7 +302,7 @@ class ServiceConnection:
     # -- renewed authentication -------------------------------------------------------------------
 
     def _renewal_deadline(self, call: "_Call") -> AbstractAsyncContextManager[object]:
-        return deadline(call.left, f"renewed sign-in at {self.rpc.url} for {call.method}")
+        return deadline(call.left, f"renewed sign-in at {self.rpc.name} for {call.method}")
 
     async def _renew_in_time(self, call: "_Call", problem: AuthenticationError) -> str | None:
         """Call `_renew`, with the token provider and the authentication inside the call's deadline."""
@@ -310,7 +310,7 @@ class ServiceConnection:
             async with self._renewal_deadline(call):
                 return await self._renew(call, problem)
         except TimeoutError:
-            reason = self.rpc.reconnecting.error
+            reason = self.rpc.error
             if isinstance(reason, AuthenticationError):  # more precise than the timeout
                 raise reason from None
             raise
@@ -342,7 +342,7 @@ class ServiceConnection:
         link, capabilities = call.link, call.capabilities
         used = capabilities.secret
         async with self._renewing:
-            if link is None or self.rpc.reconnecting.connection is not link or capabilities.secret != used:
+            if link is None or self.rpc.connection is not link or capabilities.secret != used:
                 return  # another call has renewed it
             secret = await self._credentials.secret()
             if secret is None:
@@ -364,7 +364,7 @@ class ServiceConnection:
 
     async def _reconnect(self, call: "_Call") -> None:
         """Generation 1: replace the connection, unless another call has done so."""
-        reconnecting, link = self.rpc.reconnecting, call.link
+        reconnecting, link = self.rpc, call.link
         async with self._renewing:
             if link is not None and reconnecting.connection is link:
                 # Before the connection is closed: a provider that fails leaves it as it is.

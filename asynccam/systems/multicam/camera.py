@@ -13,8 +13,9 @@ See docs/protocols/multicam.md.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -325,7 +326,7 @@ class MultiCamRecord:
         self._confirm = confirm
         self._settle = settle
         self._may_fire_at: float | None = None  # elapsed time
-        self._idle: RecordingReport | None = None
+        self.idle: RecordingReport | None = None  # last status before a start, of a free device
         self._file_id = ""  # of the recording that was started here
         self._first_frame: _FirstFrame | None = None
         self._has_recorded = False
@@ -335,17 +336,12 @@ class MultiCamRecord:
         """Seconds ahead of time a scheduled start should arrive: the protocol's sync delay."""
         return SYNC_DELAY
 
-    @property
-    def idle(self) -> RecordingReport | None:
-        """Last status before a start in which the device was free."""
-        return self._idle
-
     async def arm(self, plan: RecordPlan) -> "MultiCamStart":
         """Check that the device is free (else raise `BusyError`), and open the connection for its start."""
         asked_at = unix_now()
         status = await self._client.device_status(timeout=plan.timeout)
         self._identity.check(self._client.address, status, to_record=True)
-        self._idle = RecordingReport(asked_at, unix_now(), recording=False)
+        self.idle = RecordingReport(asked_at, unix_now(), recording=False)
         self._file_id, self._first_frame, self._has_recorded = "", None, False
         if status.isRecording or status.status in (DeviceStatus.RECORDING, DeviceStatus.STOPPING):
             raise BusyError(f"{self._client.address} is {status.status}; stop that first")
@@ -385,7 +381,7 @@ class MultiCamRecord:
         ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
         until = now + min(timeout, ahead + self._confirm)
         results: list[RecordingReport] = []
-        for pause in _poll_intervals():
+        for pause in chain((0.05, 0.1), repeat(_POLL_INTERVAL)):
             try:
                 status, seen = await self._query(max(_POLL_INTERVAL, until - time.monotonic()))
             except (ConnectionError, TimeoutError) as error:
@@ -573,14 +569,6 @@ class MultiCamStart:
     async def aclose(self) -> None:
         """Close the connection; a start that was sent is not cancelled by this."""
         await self._command.aclose()
-
-
-def _poll_intervals() -> Iterator[float]:
-    """Seconds between status queries: short at first, then steady."""
-    yield 0.05
-    yield 0.1
-    while True:
-        yield _POLL_INTERVAL
 
 
 def _device_moment(at: float | None, bound: float | None) -> DeviceMoment | None:

@@ -27,7 +27,8 @@ from asynccam.model.info import ClockOffset, LocalFile
 from asynccam.model.safe_files import Folder
 from asynccam.net.clock import TimedReply, limiter_of_loop, measure_offset
 from asynccam.net.tcp import connect_tcp
-from asynccam.net.transfer.download import PartFile, receive_file
+from asynccam.net.transfer.download import receive_file
+from asynccam.net.transfer.partfile import PartFile
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.timing import deadline

@@ -14,7 +14,7 @@ from zeroconf import InterfaceChoice
 from zeroconf.asyncio import AsyncZeroconf
 
 from asynccam.model.events import CameraChanged, CameraFound, CameraLost
-from asynccam.net.mdns import Interfaces, MdnsService, ServiceFound, ServiceLost, browse
+from asynccam.net.mdns import Interfaces, MdnsService, ServiceBrowser, ServiceFound, ServiceLost
 from asynccam.systems.multicam.camera import MakeClient, MultiCamCamera
 from asynccam.systems.multicam.client import MultiCamClient
 from asynccam.systems.multicam.models import SERVICE_TYPE
@@ -51,7 +51,7 @@ class MultiCamDiscovery(AsyncIterator[DiscoveryEvent]):
         interfaces: Interfaces = InterfaceChoice.All,
         make_client: MakeClient = MultiCamClient,
     ) -> None:
-        self._browser = browse(SERVICE_TYPE, zeroconf=zeroconf, interfaces=interfaces)
+        self._browser = ServiceBrowser(SERVICE_TYPE, zeroconf=zeroconf, interfaces=interfaces)
         self._make_client = make_client
         self._seen: dict[str, MultiCamCamera] = {}
         self._present: dict[str, MultiCamCamera] = {}

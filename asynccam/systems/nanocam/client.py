@@ -23,7 +23,7 @@ from asynccam.errors import (
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
-from asynccam.net.transfer.download import PartFile
+from asynccam.net.transfer.partfile import PartFile
 from asynccam.recording.events import RecorderStalled
 from asynccam.recording.outputs import RecorderOutput, SingleFile
 from asynccam.recording.pictures import inspect_picture

@@ -28,7 +28,8 @@ from asynccam.errors import (
 )
 from asynccam.model.features import Progress
 from asynccam.net.tcp import connect_tcp
-from asynccam.net.transfer.download import PartFile, receive_file
+from asynccam.net.transfer.download import receive_file
+from asynccam.net.transfer.partfile import PartFile
 from asynccam.redaction import loggable
 from asynccam.runtime.timing import deadline
 from asynccam.systems.nanocam.protocol import (

@@ -12,7 +12,8 @@ import pytest
 from asynccam.errors import UsageError
 from asynccam.net.transfer import download
 from asynccam.net.transfer.base import BYTES_PER_TURN, TransferBackend
-from asynccam.net.transfer.download import PartFile, TransferMethod, receive_file
+from asynccam.net.transfer.download import TransferMethod, receive_file
+from asynccam.net.transfer.partfile import PartFile
 from tests.support.parts import contents, sample, sha256
 from tests.support.tcp_pair import pumping, send, tcp_pair
 from tests.support.waiting import eventually

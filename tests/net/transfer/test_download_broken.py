@@ -11,7 +11,8 @@ import pytest
 from asynccam.errors import StateError, StorageError, TransferError
 from asynccam.net.transfer import splice
 from asynccam.net.transfer.base import BYTES_PER_TURN, BufferedTransfer, TransferBackend
-from asynccam.net.transfer.download import PartFile, TransferMethod, receive_file
+from asynccam.net.transfer.download import TransferMethod, receive_file
+from asynccam.net.transfer.partfile import PartFile
 from tests.support.cancelling import cancelled_at
 from tests.support.parts import contents, longest_file, sample, sha256
 from tests.support.tcp_pair import pumping, reset, send, tcp_pair

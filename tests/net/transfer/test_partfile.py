@@ -15,7 +15,7 @@ from asynccam.errors import (
     TransferError,
     UsageError,
 )
-from asynccam.net.transfer.download import PartFile
+from asynccam.net.transfer.partfile import PartFile
 from tests.support.cancelling import cancelled_at
 from tests.support.parts import contents, longest_file, sample, sha256
 from tests.support.waiting import passes

@@ -93,18 +93,6 @@ class SkewedClock(Clock):
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceState:
-    """Contents of a status reply; ``first_frame`` only if the controller asked and there is one."""
-
-    status: str
-    recording: bool
-    message: str = ""
-    uploads: Sequence[UploadItem] = ()
-    failed_uploads: Sequence[UploadItem] = ()
-    first_frame: DeviceMoment | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ResponseBuilder:
     """Builds replies with the fields of one dialect (1 or 2) and no others."""
 
@@ -115,21 +103,27 @@ class ResponseBuilder:
     faults: DeviceFaults
     run_id: str = field(default_factory=lambda: uuid4().hex)
 
-    def status(self, state: DeviceState, *, with_run_id: bool = False) -> ProtocolMessage:
-        """Build the reply to most commands."""
-        extra: dict[str, Any] = self._first_frame(state.first_frame)
+    def status(
+        self,
+        status: str,
+        *,
+        recording: bool,
+        message: str = "",
+        uploads: Sequence[UploadItem] = (),
+        failed_uploads: Sequence[UploadItem] = (),
+        first_frame: DeviceMoment | None = None,
+        with_run_id: bool = False,
+    ) -> ProtocolMessage:
+        """Build the reply to most commands; ``first_frame`` if the controller asked and there is one."""
+        extra: dict[str, Any] = self._first_frame(first_frame)
         if with_run_id:
             extra[RUN_ID_KEY] = self.run_id
         if self.dialect == 2:
-            return StatusResponse(
-                **self._head(state.status),
-                **extra,
-                deviceType=self.device_type,
-                uploadQueue=list(state.uploads),
-                failedUploadQueue=list(state.failed_uploads),
-            )
-        message = {"message": state.message} if state.message else {}
-        return StatusResponse(**self._head(state.status), isRecording=state.recording, **message, **extra)
+            extra |= {"uploadQueue": list(uploads), "failedUploadQueue": list(failed_uploads)}
+            return StatusResponse(**self._head(status), deviceType=self.device_type, **extra)
+        if message:
+            extra["message"] = message
+        return StatusResponse(**self._head(status), isRecording=recording, **extra)
 
     def stopped(self, result: OperationResult, first_frame: DeviceMoment | None) -> ProtocolMessage:
         """Build the reply to a stop; a successful one without a file cancelled a scheduled start."""
@@ -152,7 +146,7 @@ class ResponseBuilder:
     def refusal(self, message: str, *, recording: bool, status: str = DeviceStatus.ERROR) -> ProtocolMessage:
         """Build the reply to a command that is not executed."""
         if self.dialect == 1:
-            return self.status(DeviceState(status, recording, message))
+            return self.status(status, recording=recording, message=message)
         return StatusResponse(**self._head(status), message=message)
 
     def files(self, files: Sequence[StoredRecording]) -> ProtocolMessage:
@@ -232,9 +226,8 @@ class DeviceCommands:
                 return self._stopped(await self.control.stop(), command)
             case CommandType.DEVICE_STATUS | CommandType.HEARTBEAT:
                 with_run_id = (command.model_extra or {}).get(RUN_ID_KEY) is True
-                return self.responses.status(
-                    self._state(first_frame=self._running_first_frame(command)), with_run_id=with_run_id
-                )
+                first_frame = self._running_first_frame(command)
+                return self._status(first_frame=first_frame, with_run_id=with_run_id)
             case CommandType.LIST_FILES:
                 files = await self.storage.files()
                 return await asyncio.to_thread(self.responses.files, files)
@@ -256,7 +249,7 @@ class DeviceCommands:
         if DeviceStatus.is_error(result.status):
             return self.refusal(result.message, status=result.status)
         first_frame = self._running_first_frame(command)
-        return self.responses.status(self._state(result.status, result.message, first_frame))
+        return self._status(result.status, result.message, first_frame=first_frame)
 
     def _stopped(self, result: OperationResult, command: CommandMessage) -> ProtocolMessage:
         is_stopped = result.status == DeviceStatus.RECORDING_STOPPED and result.file is not None
@@ -278,7 +271,7 @@ class DeviceCommands:
             return self._file_not_found()
         self.upload_hosts.check(target)
         self.uploads.add(file, target)
-        return self.responses.status(self._state(DeviceStatus.UPLOAD_QUEUED))
+        return self._status(DeviceStatus.UPLOAD_QUEUED)
 
     async def _find(self, command: CommandMessage) -> StoredRecording | None:
         return await self.storage.find(command.fileName, command.fileId)
@@ -289,17 +282,20 @@ class DeviceCommands:
     def _is_recording(self) -> bool:
         return self.control.phase is RecordingPhase.RECORDING
 
-    def _state(
+    def _status(
         self,
         status: str | None = None,
         message: str | None = None,
+        *,
         first_frame: DeviceMoment | None = None,
-    ) -> DeviceState:
-        return DeviceState(
+        with_run_id: bool = False,
+    ) -> ProtocolMessage:
+        return self.responses.status(
             status or _STATUS[self.control.phase],
-            self._is_recording(),
-            self.control.message if message is None else message,
-            self.uploads.items,
-            self.uploads.failed,
-            first_frame,
+            recording=self._is_recording(),
+            message=self.control.message if message is None else message,
+            uploads=self.uploads.items,
+            failed_uploads=self.uploads.failed,
+            first_frame=first_frame,
+            with_run_id=with_run_id,
         )

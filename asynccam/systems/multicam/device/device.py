@@ -231,12 +231,9 @@ class MultiCamDevice:
         )
         task = self._serving.spawn(connection.run(), name=peer)
         self._connections[task] = connection
-        task.add_done_callback(self._forget)
+        task.add_done_callback(lambda task: self._connections.pop(task, None))
         # Not in the task, which may be cancelled before its first step.
         task.add_done_callback(lambda _: sock.close())
-
-    def _forget(self, task: "asyncio.Task[None]") -> None:
-        self._connections.pop(task, None)
 
     def _make_room(self) -> bool:
         """Close the connection that has been idle the longest, if there is one."""

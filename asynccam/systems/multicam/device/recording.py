@@ -7,7 +7,7 @@ requested it is lost. See docs/protocols/multicam.md for the statuses.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -108,6 +108,7 @@ class OperationResult:
     file: FileVerdict | None = None
 
 
+@dataclass(eq=False)
 class RecordingControl:
     """Starts and stops the recorder, one operation at a time, and monitors whether it ends by itself.
 
@@ -115,24 +116,16 @@ class RecordingControl:
     ``path`` the file being written, ``first_frame_at`` that of the latest recording (Unix seconds).
     """
 
-    def __init__(
-        self,
-        recorder: RecorderHook,
-        *,
-        clock: Clock,
-        offset: OffsetProvider,
-        require_sync: bool,
-        reserve: int,
-        start_timeout: float,
-        stop_timeout: float,
-    ) -> None:
-        self._recorder = recorder
-        self._clock = clock
-        self._offset = offset
-        self._require_sync = require_sync
-        self._reserve = reserve
-        self._start_timeout = start_timeout
-        self._stop_timeout = stop_timeout
+    recorder: RecorderHook
+    _: KW_ONLY
+    clock: Clock
+    offset: OffsetProvider
+    require_sync: bool
+    reserve: int
+    start_timeout: float
+    stop_timeout: float
+
+    def __post_init__(self) -> None:
         self._scope = TaskScope("multicam-recording")
         self._lock = asyncio.Lock()
         self._schedule: asyncio.Task[None] | None = None
@@ -147,7 +140,7 @@ class RecordingControl:
 
     def now(self) -> float:
         """Return the reference time as far as it is known, Unix seconds."""
-        return self._clock.time() + (self._offset() or 0.0)
+        return self.clock.time() + (self.offset() or 0.0)
 
     async def start(self, storage: Storage, at: float | None) -> OperationResult:
         """Start at a time of the reference clock (Unix seconds), or at once if it is None or has passed.
@@ -156,9 +149,9 @@ class RecordingControl:
         ``scheduled_recording_accepted``, ``time_not_synchronized`` or ``error``.
         """
         ahead = 0.0 if at is None else at - self.now()
-        if self._require_sync and self._offset() is None:
+        if self.require_sync and self.offset() is None:
             return OperationResult("time_not_synchronized", "this device does not know the time yet")
-        if not ahead <= MAX_AHEAD or (self._require_sync and ahead < -MAX_LATE):
+        if not ahead <= MAX_AHEAD or (self.require_sync and ahead < -MAX_LATE):
             return OperationResult(
                 "time_not_synchronized", f"the start lies {ahead:+.1f} s from this device's clock"
             )
@@ -222,7 +215,7 @@ class RecordingControl:
     async def _until(self, at: float | None) -> None:
         # In steps, because the offset may be corrected while we wait.
         while at is not None and (wait := at - self.now()) > 0:
-            await self._clock.sleep(min(wait, 1.0))
+            await self.clock.sleep(min(wait, 1.0))
 
     async def _start_later(self, storage: Storage, at: float) -> None:
         try:
@@ -239,13 +232,13 @@ class RecordingControl:
 
     async def _arm(self, storage: Storage, at: float) -> Path | None:
         """Arm the recorder for a time; return the path, or None if it is not armed."""
-        if not isinstance(self._recorder, ArmsAhead):
+        if not isinstance(self.recorder, ArmsAhead):
             return None
         await self._until(at - ARM_LEAD)
         try:
-            self.path = await storage.new_path(at - (self._offset() or 0.0))
-            async with deadline(self._start_timeout, "camera"):
-                await self._recorder.arm(self.path)
+            self.path = await storage.new_path(at - (self.offset() or 0.0))
+            async with deadline(self.start_timeout, "camera"):
+                await self.recorder.arm(self.path)
         except Exception as error:  # noqa: BLE001 - as in `_begin`, which reports it if it persists
             _LOG.info("the recorder is not ready ahead of its start: %s", error)
             await self._disarm()
@@ -254,10 +247,10 @@ class RecordingControl:
 
     async def _disarm(self) -> None:
         self.path = None
-        if isinstance(self._recorder, ArmsAhead):
+        if isinstance(self.recorder, ArmsAhead):
             try:
-                async with deadline(self._stop_timeout, "end of what was armed"):
-                    await self._recorder.disarm()
+                async with deadline(self.stop_timeout, "end of what was armed"):
+                    await self.recorder.disarm()
             except Exception as error:  # noqa: BLE001 - as in `_begin`
                 _LOG.error("the recorder did not release a scheduled start", exc_info=error)
 
@@ -271,9 +264,9 @@ class RecordingControl:
 
     async def _space_shortage(self, storage: Storage) -> str:
         free = await storage.free()
-        if free >= self._reserve:
+        if free >= self.reserve:
             return ""
-        return f"{free:,} bytes are free for recordings, {self._reserve:,} are needed"
+        return f"{free:,} bytes are free for recordings, {self.reserve:,} are needed"
 
     async def _begin_at(self, storage: Storage, at: float) -> OperationResult:
         """Start the recorder at a time less than `SHORT_LEAD` ahead; the lock is held."""
@@ -293,11 +286,11 @@ class RecordingControl:
         try:
             shortage = await self._space_shortage(storage)
             if shortage:
-                raise InsufficientSpaceError(shortage, needed=self._reserve, free=0)
-            path = self.path = armed or await storage.new_path(self._clock.time())
-            async with deadline(self._start_timeout, "first frame"):
-                self.first_frame_at = await self._recorder.start(path)
-            recorder: object = self._recorder
+                raise InsufficientSpaceError(shortage, needed=self.reserve, free=0)
+            path = self.path = armed or await storage.new_path(self.clock.time())
+            async with deadline(self.start_timeout, "first frame"):
+                self.first_frame_at = await self.recorder.start(path)
+            recorder: object = self.recorder
             self.first_frame_bound = (
                 recorder.first_frame_bound if isinstance(recorder, BoundsFirstFrame) else None
             )
@@ -317,8 +310,8 @@ class RecordingControl:
         """Stop the recorder; the lock is held."""
         self.phase = RecordingPhase.STOPPING
         try:
-            async with deadline(self._stop_timeout, "finished file"):
-                verdict = await self._recorder.stop()
+            async with deadline(self.stop_timeout, "finished file"):
+                verdict = await self.recorder.stop()
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
             return OperationResult("error", self.message)
@@ -335,9 +328,9 @@ class RecordingControl:
         while reason is None:
             try:
                 async with deadline(_SPACE_INTERVAL, "end"):
-                    reason = await self._recorder.ended()
+                    reason = await self.recorder.ended()
             except TimeoutError:
-                if await storage.free() < self._reserve // 2:
+                if await storage.free() < self.reserve // 2:
                     reason = "the disk is nearly full"
             except Exception as error:  # noqa: BLE001 - as above
                 reason = str(error) or type(error).__name__
