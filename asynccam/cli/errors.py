@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     RECORDING = 7
     INCOMPLETE = 8
     NOT_INSTALLED = 9
+    # As shells report the end by a signal: 128 and its number (SIGINT, SIGPIPE, SIGTERM).
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143

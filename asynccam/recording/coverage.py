@@ -79,12 +79,8 @@ def measure_coverage(
 ) -> CoverageResult:
     """Return the end of a recording that is over, by the last run that had a frame and its verdicts.
 
-    Args:
-        run: That run.
-        verdicts: Verdicts on its files.
-        reason: Why it ended, for a video that ended early.
-        stall: Seconds that count for a stall; the stream of a single frame is not called slower than that.
-        is_stalled: Whether it stalled to the end.
+    ``stall`` is the seconds that count for a stall; the stream of a single frame is not called slower than
+    that. ``is_stalled`` says that it stalled to the end.
     """
     length = run.length(verdicts)
     by_length_at = None if length is None else run.began_at + length

@@ -134,12 +134,8 @@ def encode(
 ) -> Chain:
     """Return the elements that encode and parse raw frames, with a key frame about every second.
 
-    Args:
-        codec: Codec to encode to.
-        encoder: One of `ENCODERS` for H.264, or None for the best that is installed.
-        installed: Names of the installed elements.
-        bitrate: kbit/s; Motion JPEG takes what it needs.
-        fps: Frames a second, or None.
+    ``encoder`` is one of `ENCODERS` for H.264, or None for the best that is ``installed``. ``bitrate`` is in
+    kbit/s; Motion JPEG takes what it needs.
 
     Raises:
         UsageError: The encoder is unknown.

@@ -427,6 +427,7 @@ class Recorder:
         """Run one process from start to end; return None if another is to follow."""
         is_first = self.first_frame_at is None
         self._runs.append(run)
+        # A restarted process has to connect first, so it may take longer than a stall.
         frame_timeout = timeout if is_first else 2 * self._watch.stall
         try:
             if self._armed_start is None or not is_first:
@@ -513,6 +514,7 @@ class Recorder:
             )
             if self._stop_requested.done():
                 return EndReason.STOPPED
+            # Checked before the end of the process: a limit that is reached is the reason, not that end.
             if self._is_at_limit(await self._check_progress(run)):
                 return EndReason.LIMIT
             if process.exited.done():

@@ -259,6 +259,7 @@ class RtpSource:
         )
         # Reading a socket gives one packet at a time. A source that is not live would hold up the pipeline
         # until the first one, so a live one is added beside it.
+        # A block is larger than any UDP datagram (RFC 768: 16 bits of length), so each read is one packet.
         packets = GstElement(
             "fdsrc", {"name": RTP_READER, "fd": FROM_PORT, "blocksize": 1 << 16, "do-timestamp": True}
         )
@@ -279,14 +280,8 @@ def with_time_code(
 ) -> tuple[Chain, Chain, Feed]:
     """Return a raw test picture at the pace of this computer's clock with a time code in it.
 
-    Returns the picture's chain, the one that feeds it, and the data for the process's standard input.
-
-    Args:
-        pattern: A ``videotestsrc`` pattern.
-        label: Text beside the time code.
-        size: Width and height in pixels.
-        fps: Frames a second.
-        of_day: Whether it is the time of day, and not the running time.
+    Returns the picture's chain, the one that feeds it, and the data for the process's standard input. The
+    time is that of day, or the running time. ``size`` is the width and height in pixels.
     """
     # Not live, so that the compositor waits for both pictures of a frame and never shows one
     # without the other; the pace is set behind it, from the first frame on, however long that was waited for.

@@ -159,6 +159,7 @@ async def _decoded(verdict: FileVerdict) -> FileVerdict:
         tools = await find_installation({"filesrc", "decodebin", "identity", "fakesink"})
         counter = GstElement("identity", {"silent": False})
         graph = Graph(((*files.decoded(verdict.path), counter, GstElement("fakesink", {"sync": False})),))
+        # -v: only then an identity's report of each frame is printed.
         argv = [*tools.guard, tools.launch, "-v", *graph.arguments()]
         process = await LaunchProcess.start(argv, count, pass_fds=files.fds)
         try:

@@ -99,12 +99,8 @@ def panels(
 ) -> "list[Panel]":
     """Return one panel for each camera of a take, starting at the same instant.
 
-    Args:
-        alignment: Alignment with a window.
-        directory: Directory of the take.
-        at: Seconds from the start of the window, or None for a video that starts with the window.
-        times: Frame times: each panel shows the frame nearest to ``at``. Without them it shows the frame that
-            a player shows then.
+    ``at`` is in seconds from the start of the window, or None for a video that starts with the window. With
+    frame times each panel shows the frame nearest to ``at``, without them the one that a player shows then.
     """
     from asynccam.recording.mosaic.mosaic import Clip, Panel
 
