@@ -89,11 +89,11 @@ class CameraSource:
             for name, setting in self.camera.settings().items()
             if setting.gst and name in changed and name not in ("num_buffers", "timeout")
         }
-        if not self.frames:
-            return settings
-        if self.camera.timeout > 0:
-            return {**settings, "timeout": self.camera.timeout}
-        return {**settings, "num-buffers": self._frames}
+        if self.frames and self.camera.timeout > 0:
+            settings["timeout"] = self.camera.timeout
+        elif self.frames:
+            settings["num-buffers"] = self._frames
+        return settings
 
     @property
     def _frames(self) -> int:

@@ -220,7 +220,7 @@ class ImageStream(BaseStream):
     async def _take_all(self, source: CameraSource, timeout: float) -> ImageResult:
         directory = await self._directory() if self.sink == "file" else None
         room = self.memory
-        pictures: list[_TakenPicture] = []
+        pictures: list[ImageResult] = []
         began = self._clock.monotonic()
         for index in range(self.frames):
             if not await self._wait_until(began + index * self.interval):
@@ -233,12 +233,11 @@ class ImageStream(BaseStream):
                 break
             pictures.append(picture)
             room -= sum(frame.nbytes for frame in picture.frames)
-        verdicts = tuple(verdict for picture in pictures for verdict in picture.verdicts)
         return ImageResult(
-            files=tuple(verdict.path for verdict in verdicts),
+            files=tuple(path for picture in pictures for path in picture.files),
             frames=tuple(frame for picture in pictures for frame in picture.frames),
-            verdicts=verdicts,
-            taken_at=tuple(picture.taken_at for picture in pictures),
+            verdicts=tuple(verdict for picture in pictures for verdict in picture.verdicts),
+            taken_at=tuple(at for picture in pictures for at in picture.taken_at),
         )
 
     async def _wait_until(self, due: float) -> bool:
@@ -251,7 +250,8 @@ class ImageStream(BaseStream):
                 await asyncio.wait({waiting, self._stop}, return_when=asyncio.FIRST_COMPLETED)
         return not self._stop.done()
 
-    async def _to_file(self, source: CameraSource, timeout: float, directory: Path) -> "_TakenPicture | None":
+    async def _to_file(self, source: CameraSource, timeout: float, directory: Path) -> ImageResult | None:
+        """Take one picture into a file; None if the stream is stopped before."""
         async with _temporary_directory(self.tmppath) as temporary:
             output = PictureFiles(temporary, _STEM, max_files=1)
             verdicts = await self._capture(Pipeline(source, output), timeout)
@@ -262,9 +262,10 @@ class ImageStream(BaseStream):
                 detail = f"the picture {verdicts[-1].detail}" if verdicts else "there is no picture"
                 raise RecordingError(f"{detail}; the camera gives none that is complete")
             path = await on_disk(publish, verdicts[-1].path, directory, timestamp(taken_at))
-            return _TakenPicture(taken_at, verdicts=(replace(verdicts[-1], path=path),))
+            return ImageResult((path,), (), (replace(verdicts[-1], path=path),), (taken_at,))
 
-    async def _to_memory(self, source: CameraSource, timeout: float, room: int) -> "_TakenPicture | None":
+    async def _to_memory(self, source: CameraSource, timeout: float, room: int) -> ImageResult | None:
+        """Take one picture into memory; None if the stream is stopped before."""
         pipe = FramePipe("last", room)
         try:
             await pipe.open()
@@ -278,7 +279,7 @@ class ImageStream(BaseStream):
             raise RecordingError(f"the pictures take more than {self.memory} bytes of memory")
         if not pipe.frames:
             raise RecordingError("the camera gave no picture")
-        return _TakenPicture(self._clock.time(), frames=tuple(pipe.frames))
+        return ImageResult((), tuple(pipe.frames), (), (self._clock.time(),))
 
     async def _capture(
         self, pipeline: Pipeline, timeout: float, on_started: Callable[[], None] = lambda: None
@@ -300,15 +301,6 @@ class ImageStream(BaseStream):
             raise
         finally:
             self._recorder = None
-
-
-@dataclass(frozen=True, slots=True)
-class _TakenPicture:
-    """One picture, as a file or as an array."""
-
-    taken_at: float
-    verdicts: tuple[FileVerdict, ...] = ()
-    frames: "tuple[Frame, ...]" = ()
 
 
 @asynccontextmanager
