@@ -14,11 +14,11 @@ from asynccam.model.safe_files import open_file
 
 _WINDOW: Final = 16 * 1024  # bytes that a small read brings along: headers follow each other closely
 _BLOCK: Final = 1 << 20  # bytes read at once where a stretch is searched
+_OVERLAP: Final = 16  # bytes of a block that are searched again, as a unit's head may lie across its end
 _CLOSE_TIMEOUT: Final = 5.0
 """Seconds to wait for a thread whose disk does not answer; the thread closes the file itself later."""
 
 T = TypeVar("T")
-_OVERLAP: Final = 16  # bytes of a block that are searched again, as a unit's head may lie across its end
 
 
 class CutShortError(Exception):

@@ -310,25 +310,19 @@ def _grid_scene(
     columns = math.ceil(math.sqrt(len(panels)))
     rows = -(-len(panels) // columns)
     whole = columns * width, rows * (height + _LABEL_HEIGHT)
-    seen = [
-        (index, clip)
-        for index, panel in enumerate(panels)
-        for clip in panel.clips
-        if clip.is_visible(seconds)
-    ]
-    mix = _Compositor(seconds, fps, [clip.begins for _, clip in seen if not clip.still])
+    visible = [[clip for clip in panel.clips if clip.is_visible(seconds)] for panel in panels]
+    begins = [clip.begins for clips in visible for clip in clips if not clip.still]
+    mix = _Compositor(seconds, fps, begins)
     inputs = [mix.canvas(0, whole)]
     texts: list[tuple[int, int, str]] = []
-    shown = {index for index, _ in seen}
-    for index, panel in enumerate(panels):
+    for index, (panel, clips) in enumerate(zip(panels, visible, strict=True)):
         left, top = index % columns * width, index // columns * (height + _LABEL_HEIGHT)
         texts.append((left, top, panel.label))
-        if index not in shown:
+        if not clips:
             texts.append((left, top + height // 2, panel.note))
         position: dict[str, Value] = {"xpos": left, "ypos": top + _LABEL_HEIGHT}
-        for clip in panel.clips:
-            if clip.is_visible(seconds):
-                inputs.append(mix.input(len(inputs), clip, files, size, position))
+        for clip in clips:
+            inputs.append(mix.input(len(inputs), clip, files, size, position))
     return _Scene(mix, tuple(inputs), whole, files, partial(_canvas, whole, width, texts))
 
 
