@@ -52,21 +52,19 @@ _CHECK_ERRORS: Final = {status: _BODY_ERRORS[status] for status in (400, 413, 41
 _CAPTURE_ERRORS: Final = {502: "There is no picture, and why.", 504: "It took too long.", **_DISK}
 _DELETED: Final = {204: ResponseSpec("It was deleted.")}
 _FOUND: Final = {200: ResponseSpec("The problems found.", schemas.CheckOutcome)}
-_INSTEAD_OF: Final = {"instead_of": {"type": "string", "description": "The camera that is being changed."}}
+
+
+def _parameter(kind: str, description: str, **limits: int) -> dict[str, Any]:
+    return {"type": kind, **limits, "description": description}
+
+
+_INSTEAD_OF: Final = {"instead_of": _parameter("string", "The camera that is being changed.")}
 _PAGE_QUERY: Final = {
-    "limit": {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 1000,
-        "default": _PAGE_SIZE,
-        "description": "Maximum number.",
-    },
-    "after": {"type": "string", "description": "The next of the previous page."},
-    "camera": {"type": "string", "description": "Only pictures of this camera."},
+    "limit": _parameter("integer", "Maximum number.", minimum=1, maximum=1000, default=_PAGE_SIZE),
+    "after": _parameter("string", "The next of the previous page."),
+    "camera": _parameter("string", "Only pictures of this camera."),
 }
-_SIDE: Final = {
-    "side": {"type": "integer", "minimum": 16, "maximum": 1024, "description": "Pixels of its longest side."}
-}
+_SIDE: Final = {"side": _parameter("integer", "Pixels of its longest side.", minimum=16, maximum=1024)}
 
 
 class ApiV1:

@@ -17,17 +17,13 @@ from asynccam.systems.snapshot.server.middleware import BODY_TIMEOUT, COOKIE, CO
 from asynccam.systems.snapshot.server.models import Problem
 from asynccam.systems.snapshot.server.schemas import SettingsDocument
 from asynccam.systems.snapshot.server.service import SnapshotService
-from asynccam.systems.snapshot.server.settings import CHANGEABLE
+from asynccam.systems.snapshot.server.settings import CHANGEABLE, CameraConfig
 
 _PACKAGE: Final = "asynccam.systems.snapshot.server"
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FORM: Final = "application/x-www-form-urlencoded"
 _AFTER_LOGIN: Final = ("./", "settings")
 _IMU_ENABLED: Final = "imu.enabled"
-_CAMERA_FIELDS: Final = (
-    *("name", "device_path", "type", "service_name", "width", "height", "pixel_format"),
-    *("roll_offset", "pitch_offset", "yaw_offset"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +218,7 @@ def read_files() -> PageFiles:
 
 def camera_fields_of(form: Mapping[str, str]) -> dict[str, str | bool]:
     """Return a camera's fields from a form, as existing pages send them."""
-    fields: dict[str, str | bool] = {name: form[name] for name in _CAMERA_FIELDS if form.get(name)}
+    fields: dict[str, str | bool] = {name: form[name] for name in CameraConfig.model_fields if form.get(name)}
     # An unchecked box is not submitted.
     fields["stereo"] = form.get("stereo", "").strip().lower() not in ("", "false", "0", "off", "no")
     return fields
