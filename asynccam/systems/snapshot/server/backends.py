@@ -5,6 +5,7 @@ See docs/protocols/snapshot.md.
 
 import asyncio
 import functools
+import math
 import os
 import re
 import shutil
@@ -596,9 +597,8 @@ class TestBackend:
 
         def arguments(fd: int) -> list[str]:
             # Everything is ready before the moment comes: the picture waits for its label only.
-            source = GstElement("fdsrc", {"fd": fd, "blocksize": label.width * label.height})
             overlay: Chain = (
-                source,
+                GstElement("fdsrc", {"fd": fd, "blocksize": label.width * label.height}),
                 GstElement("rawvideoparse", label_format),
                 GstElement("videoconvert"),
                 PadOf("mix"),
@@ -658,7 +658,8 @@ class _Label:
         length = len(self.text(0.0))
         fits = camera.width * 9 // 10 // timecode.text_size(length, 1)[0]
         self.scale = max(1, min(4, fits))
-        while self.scale > 1 and self._bytes(length) > _PIPE_BYTES:
+        # The label is written into the pipe at once when the capture is fired: it must fit in.
+        while self.scale > 1 and math.prod(timecode.text_size(length, self.scale)) > _PIPE_BYTES:
             self.scale -= 1
         self.width, self.height = timecode.text_size(length, self.scale)
 
@@ -669,10 +670,6 @@ class _Label:
     def draw(self, moment: float) -> bytes:
         """Return the pixels of the label."""
         return timecode.draw(self.text(moment), self.scale)
-
-    def _bytes(self, length: int) -> int:
-        width, height = timecode.text_size(length, self.scale)
-        return width * height
 
 
 @dataclass(slots=True)
