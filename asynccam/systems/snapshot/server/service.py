@@ -545,7 +545,7 @@ class CaptureQueue:
 
     def device(self, key: str) -> asyncio.Lock:
         """Return the lock of a device."""
-        # Whoever holds the lock or waits for it keeps it alive; afterwards it is dropped.
+        # A capture that holds the lock or waits for it keeps it alive; afterwards the lock is dropped.
         return self._devices.setdefault(key, asyncio.Lock())
 
     @asynccontextmanager

@@ -720,7 +720,7 @@ def _stat_picture(path: Path) -> os.stat_result:
 
 def _publish(part: Path, directory: Path, names: Iterable[str], taken_at: float) -> tuple[str, int, int]:
     with storage_errors("put on disk", part), part.open("rb") as file:
-        # The file's time is when it was taken: after a restart nothing else says so to the nanosecond.
+        # The file's time is when it was taken: a scan after a restart reads it from there.
         taken_ns = round(taken_at * 1e6) * 1000
         os.utime(part, ns=(taken_ns, taken_ns))
         os.fsync(file.fileno())
