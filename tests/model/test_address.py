@@ -77,12 +77,12 @@ def test_credentials_are_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_at_sign_in_a_camera_name_is_no_credential() -> None:
+def test_at_sign_in_camera_name_is_not_a_credential() -> None:
     assert Address.parse("mediamtx://host/front@door").camera == "front@door"
 
 
 @pytest.mark.parametrize("wrong", [("ftp", False, 21), ("multicam", True, 1), ("multicam", False, 0)])
-def test_an_address_made_by_hand_is_checked(wrong: tuple[str, bool, int]) -> None:
+def test_address_constructor_checks_values(wrong: tuple[str, bool, int]) -> None:
     system, secure, port = wrong
     with pytest.raises(AddressError):
         Address(system, "host", port, secure=secure)
@@ -95,7 +95,7 @@ def test_only_an_http_server_of_many_lives_below_a_path(system: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["cams", "/cams", "/cams/", "/c%61ms//"])
-def test_a_path_has_one_form(path: str) -> None:
+def test_path_has_one_canonical_form(path: str) -> None:
     address = Address("snapshot", "host", 88, path=path)
     assert address == Address("snapshot", "host", 88, path="/cams")
     assert str(address) == "snapshot://host:88/cams/"
@@ -108,7 +108,7 @@ def test_another_camera_on_the_same_host() -> None:
 
 
 @pytest.mark.parametrize("scheme", schemes())
-def test_every_scheme_comes_back(scheme: str) -> None:
+def test_scheme_round_trips(scheme: str) -> None:
     assert str(Address.parse(f"{scheme}://host:1")) == f"{scheme}://host:1"
 
 
@@ -118,14 +118,14 @@ def test_every_scheme_comes_back(scheme: str) -> None:
     st.integers(1, 65535),
     st.text(),
 )
-def test_every_address_survives_its_text(kind: tuple[str, bool], host: str, port: int, camera: str) -> None:
+def test_address_text_round_trips(kind: tuple[str, bool], host: str, port: int, camera: str) -> None:
     system, secure = kind
     address = Address(system, host, port, camera, secure)
     assert Address.parse(str(address)) == address
 
 
 @given(st.text(), st.lists(st.text()), st.booleans())
-def test_a_path_and_a_camera_are_told_apart(camera: str, segments: list[str], secure: bool) -> None:
+def test_path_and_camera_are_distinguished(camera: str, segments: list[str], secure: bool) -> None:
     path = "".join(f"/{quote(segment, safe='')}" for segment in segments if segment.strip("."))
     address = Address("snapshot", "host", 88, camera, secure, path)
     assert address.path == path

@@ -43,13 +43,13 @@ class PaperCamera(Camera):
         pass
 
 
-async def test_a_feature_is_had_by_its_key() -> None:
+async def test_feature_is_returned_by_key() -> None:
     camera = PaperCamera(snapshot=Picture())
     assert camera.supports(Snapshot)
     assert (await camera.feature(Snapshot).snapshot(Path("d"))).path == Path("d/a.jpg")
 
 
-def test_a_missing_feature_is_told_with_those_there_are() -> None:
+def test_missing_feature_error_lists_existing_ones() -> None:
     camera = PaperCamera(snapshot=Picture(), files=object())
     assert not camera.supports(Record)
     with pytest.raises(FeatureError, match=r"multicam://Hill-1 has no feature 'record' .*: files, snapshot"):
@@ -58,12 +58,12 @@ def test_a_missing_feature_is_told_with_those_there_are() -> None:
         PaperCamera().feature(Record)
 
 
-def test_a_camera_is_known_by_its_id() -> None:
+def test_camera_repr_has_id() -> None:
     assert PaperCamera().id == "multicam://Hill-1"
     assert repr(PaperCamera()) == "<PaperCamera multicam://Hill-1>"
 
 
-def test_a_camera_that_lacks_a_part_of_the_face_cannot_be_made() -> None:
+def test_incomplete_camera_class_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
         type("Half", (PaperCamera,), {"status": Camera.status})()
 

@@ -77,7 +77,7 @@ JSON_NAMES = {"MissedEvents": "Gap"}
 
 
 @pytest.mark.parametrize("kind", every_event(), ids=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
-def test_every_event_is_complete_json(kind: type[Event]) -> None:
+def test_event_document_is_complete(kind: type[Event]) -> None:
     event = example(kind)
     document = event_document(event)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
@@ -88,7 +88,7 @@ def test_every_event_is_complete_json(kind: type[Event]) -> None:
 
 
 @pytest.mark.parametrize("kind", every_event(), ids=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
-def test_the_docs_name_every_event_and_its_fields(kind: type[Event]) -> None:
+def test_docs_name_every_event_and_field(kind: type[Event]) -> None:
     rows = [line for line in DOCS.read_text().splitlines() if line.startswith(f"| `{kind.__name__}`")]
     bases = [base for base in kind.__mro__[1:] if issubclass(base, Event)]
     inherited = {item.name for base in bases for item in dataclasses.fields(base)}
@@ -98,7 +98,7 @@ def test_the_docs_name_every_event_and_its_fields(kind: type[Event]) -> None:
         assert any(f"`{kind.slot}`" in row for row in rows), kind.slot
 
 
-def test_there_are_events_to_look_at() -> None:
+def test_event_classes_are_found() -> None:
     assert len(every_event()) >= 25
 
 
@@ -111,7 +111,7 @@ def test_event_document_of_a_connection_has_the_names_that_json_had() -> None:
     assert document["service"] == document["server"] == "mediamtx://h:8002" == event.server
 
 
-def test_a_document_by_hand() -> None:
+def test_event_document_by_hand() -> None:
     file = LocalFile(Path("/tmp/a.mp4"), 4, "ff", "a.mp4", 0.5)
     assert event_document(FileArrived(at=1.0, camera="multicam://Hill", file=file)) == {
         "event": "FileArrived",
@@ -123,7 +123,7 @@ def test_a_document_by_hand() -> None:
     }
 
 
-def test_an_error_says_what_it_is_and_whether_another_try_may_help() -> None:
+def test_error_document_has_class_and_retryable() -> None:
     failed = CameraFailed(camera="c", step="arm", error=BusyError("occupied\nby another"))
     assert event_document(failed)["error"] == {
         "error": "BusyError",
@@ -133,7 +133,7 @@ def test_an_error_says_what_it_is_and_whether_another_try_may_help() -> None:
     assert plain(ValueError()) == {"error": "ValueError", "message": "ValueError", "retryable": False}
 
 
-def test_a_systems_own_event_is_also_what_all_systems_share() -> None:
+def test_event_of_one_system_lists_shared_kinds() -> None:
     device = simulated_camera(0)
     document = event_document(CameraAdded(camera="c", info=CameraInfo("c", "thorvision", "C"), device=device))
     assert document["kinds"] == ["CameraAdded", "CameraFound", "CameraEvent", "Event"]

@@ -49,27 +49,27 @@ def test_by_hand(said: str, kept: str) -> None:
     assert safe_name(said) == kept
 
 
-def test_a_long_name_keeps_its_extension() -> None:
+def test_long_name_keeps_extension() -> None:
     name = safe_name("v" * 300 + ".mp4")
     assert len(name.encode()) == 200
     assert name.endswith("v.mp4")
 
 
-def test_a_long_name_is_not_cut_within_a_character() -> None:
+def test_long_name_is_cut_between_characters() -> None:
     name = safe_name("€" * 100 + ".mp4")
     assert name == "€" * 65 + ".mp4"  # 3 bytes each; 196 are left of 200
 
 
-def test_an_endless_extension_is_no_extension() -> None:
+def test_overlong_extension_is_cut() -> None:
     name = safe_name("a." + "x" * 300)
     assert name == "a." + "x" * 198
 
 
-def test_a_cut_leaves_no_blank_at_the_end() -> None:
+def test_cut_name_has_no_trailing_blank() -> None:
     assert safe_name("a" * 199 + " b") == "a" * 199
 
 
-def test_the_fallback_is_made_safe_too() -> None:
+def test_fallback_is_made_safe() -> None:
     assert safe_name("..", fallback="video") == "video"
     assert safe_name("..", fallback="../../x") == "x"
     assert safe_name("..", fallback="..") == "file"
@@ -114,7 +114,7 @@ def make(path: Path) -> None:
     path.touch(exist_ok=False)
 
 
-def test_a_unique_path_is_the_first_that_is_free(tmp_path: Path) -> None:
+def test_unique_path_is_first_free_one(tmp_path: Path) -> None:
     made = [unique_path(tmp_path / "a.tar.mp4", make).name for _ in range(3)]
     assert made == ["a.tar.mp4", "a.tar-1.mp4", "a.tar-2.mp4"]
     (tmp_path / "a.tar-3.mp4").symlink_to("nowhere")
@@ -122,7 +122,7 @@ def test_a_unique_path_is_the_first_that_is_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "name"), [("", "2024.05-1"), (".05", "2024-1.05"), (None, "2024-1.05")])
-def test_the_number_goes_before_the_suffix(suffix: str | None, name: str, tmp_path: Path) -> None:
+def test_number_goes_before_suffix(suffix: str | None, name: str, tmp_path: Path) -> None:
     (tmp_path / "2024.05").touch()
     assert unique_path(tmp_path / "2024.05", make, suffix=suffix).name == name
 

@@ -27,7 +27,7 @@ NOW = 1_729_000_000.0
 # -- intervals and named evidence ------------------------------------------------------------------
 
 
-def test_an_interval_by_hand() -> None:
+def test_interval_by_hand() -> None:
     one = Interval(1.0, 3.0)
     assert (one.middle, one.bound) == (2.0, 1.0)
     assert one == Interval.around(2.0, 1.0)
@@ -70,7 +70,7 @@ def test_evidence_that_excludes_other_evidence_is_named_and_covered() -> None:
     assert not found.consistent
 
 
-def test_no_evidence_is_refused() -> None:
+def test_combine_without_evidence_fails() -> None:
     with pytest.raises(UsageError):
         combine([])
 
@@ -94,7 +94,7 @@ def test_combination_covers_agreeing_and_disputed_evidence(
 
 @pytest.mark.parametrize("step", [1.0, 0.1, 0.01, 0.001])
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 32])
-def test_the_step_is_seen_and_few_stamps_are_read_for_the_coarser_one(step: float, count: int) -> None:
+def test_resolution_is_inferred_and_coarser_for_few_stamps(step: float, count: int) -> None:
     chance = random.Random(7)
     for _ in range(50):
         stamps = [round(math.floor((NOW + chance.uniform(0, 9)) / step) * step, 6) for _ in range(count)]
@@ -126,14 +126,14 @@ def test_ticks_of_any_phase_are_seen(hertz: int) -> None:
 # -- one measurement --------------------------------------------------------------------------------
 
 
-def test_one_round_trip_by_hand() -> None:
+def test_single_round_trip_by_hand() -> None:
     found = intersect_exchanges([Exchange(0.0, 0.4, 7.2, 7.2)], resolution=0.01, drift_limit=0.0)
     assert found.interval.low == pytest.approx(7.2 - 0.005 - 0.4)
     assert found.interval.high == pytest.approx(7.2 + 0.01)
     assert found.at == 0.2
 
 
-def test_an_old_round_trip_counts_for_less_because_of_drift() -> None:
+def test_old_round_trip_is_widened_by_drift() -> None:
     trips = [Exchange(0.0, 0.2, 5.0, 5.0), Exchange(100.0, 100.2, 105.199, 105.199)]
     found = intersect_exchanges(trips, drift_limit=1e-4)
     # The first alone allows 4.8 to 5.0 at its time; 0.01 s more either way 100 s later.
@@ -150,7 +150,7 @@ def test_more_work_than_the_trip_took_covers_either_stamp() -> None:
     assert found.interval == Interval(4.990, 5.012)
 
 
-def test_a_step_between_round_trips_covers_both_sides_of_it() -> None:
+def test_clock_step_between_round_trips_covers_both_sides() -> None:
     trips = [Exchange(at, at + 0.01, 5.0 + at, 5.0 + at) for at in (0.0, 0.1)]
     trips += [Exchange(at, at + 0.01, 7.0 + at, 7.0 + at) for at in (0.2, 0.3)]
     found = intersect_exchanges(trips)
@@ -160,7 +160,7 @@ def test_a_step_between_round_trips_covers_both_sides_of_it() -> None:
     assert found.interval.bound < 1.01
 
 
-def test_no_round_trip_is_refused() -> None:
+def test_intersect_without_round_trip_fails() -> None:
     with pytest.raises(UsageError):
         intersect_exchanges([])
 
@@ -168,7 +168,7 @@ def test_no_round_trip_is_refused() -> None:
 @pytest.mark.parametrize("rounding", [math.floor, round])
 @pytest.mark.parametrize("step", [1e-6, 1e-3, 1e-2, 1.0])
 @pytest.mark.parametrize("drift", [0.0, 100e-6, -500e-6])
-def test_the_truth_is_inside_for_every_step_and_drift(rounding: object, step: float, drift: float) -> None:
+def test_offset_interval_contains_truth(rounding: object, step: float, drift: float) -> None:
     assert callable(rounding)
     chance = random.Random(11)
     for _ in range(200):
@@ -187,7 +187,7 @@ def test_the_truth_is_inside_for_every_step_and_drift(rounding: object, step: fl
         assert found.interval.contains(offset + drift * found.at)
 
 
-def test_a_thousand_round_trips_are_one_pass() -> None:
+def test_thousand_round_trips_are_fast() -> None:
     """The same result as comparing each with each, from sorted sweeps."""
     chance = random.Random(5)
     trips = []
@@ -209,7 +209,7 @@ def measured(at: float, offset: float, bound: float, *, consistent: bool = True)
     return ClockOffset(offset, bound, 2 * bound, 8, NOW + at, consistent=consistent)
 
 
-def test_one_measurement_grows_by_the_drift_limit() -> None:
+def test_single_measurement_widens_by_drift_limit() -> None:
     line = fit_line([measured(0.0, 5.0, 0.001)], wander=0.0)
     assert line.offset(NOW + 100) == pytest.approx(5.0)
     assert line.bound(NOW + 100) == pytest.approx(0.001 + 100 * DRIFT_LIMIT, abs=1e-6)
@@ -219,7 +219,7 @@ def test_one_measurement_grows_by_the_drift_limit() -> None:
     assert line.straight
 
 
-def test_two_measurements_by_hand() -> None:
+def test_line_of_two_measurements_by_hand() -> None:
     """100 ppm over 600 s. In the middle the bound is that of one measurement, 600 s later it has tripled."""
     line = fit_line([measured(0.0, 5.0, 0.001), measured(600.0, 5.06, 0.001)], wander=0.0)
     assert line.rate == pytest.approx(100e-6, abs=1e-9)
@@ -230,13 +230,13 @@ def test_two_measurements_by_hand() -> None:
     assert line.bound(NOW + 1200) == pytest.approx(0.003, rel=1e-2)
 
 
-def test_a_rate_that_may_wander_loosens_what_is_far_from_any_measurement() -> None:
+def test_wander_widens_far_from_measurements() -> None:
     line = fit_line([measured(0.0, 5.0, 0.001), measured(600.0, 5.06, 0.001)])
     assert line.bound(NOW + 300) == pytest.approx(0.001 + 300 * WANDER, rel=1e-2)
     assert line.bound(NOW) == pytest.approx(0.001, rel=1e-2)
 
 
-def test_a_rate_that_changes_is_bounded_by_the_drift_limit_alone() -> None:
+def test_changing_rate_is_bounded_by_drift_limit() -> None:
     """100 ppm one way, then the other: no line, but nothing that two clocks cannot do."""
     line = fit_line([measured(0.0, 0.0, 1e-4), measured(100.0, 0.01, 1e-4), measured(200.0, 0.0, 1e-4)])
     assert line.consistent
@@ -247,7 +247,7 @@ def test_a_rate_that_changes_is_bounded_by_the_drift_limit_alone() -> None:
     assert line.bound(NOW + 50) > 0.01
 
 
-def test_a_clock_that_was_set_is_a_contradiction_that_covers_all() -> None:
+def test_clock_that_was_set_is_contradiction_covering_all() -> None:
     line = fit_line([measured(0.0, 0.0, 0.001), measured(10.0, 3.0, 0.001)])
     assert not line.consistent
     for when in (0.0, 5.0, 10.0):
@@ -255,11 +255,11 @@ def test_a_clock_that_was_set_is_a_contradiction_that_covers_all() -> None:
         assert line.interval(NOW + when).contains(3.0)
 
 
-def test_a_measurement_that_contradicts_itself_makes_the_line_doubtful() -> None:
+def test_inconsistent_measurement_makes_line_inconsistent() -> None:
     assert not fit_line([measured(0.0, 0.0, 2.0, consistent=False), measured(10.0, 0.0, 0.001)]).consistent
 
 
-def test_no_measurement_and_senseless_limits_are_refused() -> None:
+def test_fit_line_rejects_invalid_arguments() -> None:
     with pytest.raises(UsageError):
         fit_line([])
     for limits in ({"drift_limit": -1e-6}, {"wander": math.nan}, {"drift_limit": 1.0}):
@@ -269,7 +269,7 @@ def test_no_measurement_and_senseless_limits_are_refused() -> None:
 
 @pytest.mark.parametrize("wander", [0.0, WANDER])
 @given(data=st.data())
-def test_the_ends_are_those_of_all_lines_that_fit(wander: float, data: st.DataObject) -> None:
+def test_line_interval_ends_are_those_of_all_fitting_lines(wander: float, data: st.DataObject) -> None:
     """Against the vertices of the polygon of all lines, found by trying every pair of limits."""
     count = data.draw(st.integers(1, 5))
     times = sorted(data.draw(st.lists(st.integers(0, 1000), min_size=count, max_size=count, unique=True)))
@@ -312,7 +312,7 @@ def lines_by_vertices(parts: Sequence[tuple[float, float, float]], when: float, 
     return Interval(min(values), max(values))
 
 
-def test_the_truth_is_inside_at_every_time() -> None:
+def test_line_contains_truth_at_every_time() -> None:
     chance = random.Random(23)
     for _ in range(100):
         rate, start = chance.uniform(-450e-6, 450e-6), chance.uniform(-100, 100)
@@ -344,7 +344,7 @@ def test_measurements_of_a_whole_day_are_fitted_in_bounded_work() -> None:
     assert not line.interval(NOW + 43_205).excludes(Interval(8.999, 9.001))
 
 
-def test_a_line_says_what_it_is() -> None:
+def test_clock_line_repr() -> None:
     line = fit_line([measured(0.0, 0.0, 0.001)])
     assert (
         repr(line) == "ClockLine(1 measurements, rate=0, rate_bound=0.0005, consistent=True, straight=True)"

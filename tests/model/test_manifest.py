@@ -22,7 +22,7 @@ TEXT = b"""{
 }"""
 
 
-def test_a_manifest_written_by_hand_is_read() -> None:
+def test_manifest_written_by_hand_is_read() -> None:
     manifest = Manifest.from_bytes(TEXT)
     assert manifest.outcome is Outcome.COMPLETE
     assert manifest.created_at == Moment.of(1729000000.25)
@@ -44,7 +44,7 @@ def test_times_are_kept_to_the_microsecond_and_shown_to_the_millisecond() -> Non
 
 
 @pytest.mark.parametrize("absurd", [1e300, -1e300, float("nan"), float("inf")])
-def test_a_time_no_calendar_holds_does_not_break_the_manifest(absurd: float) -> None:
+def test_time_outside_calendar_is_written(absurd: float) -> None:
     moment = Moment.of(absurd)
     assert moment.utc == ""
     assert Moment.model_validate_json(moment.model_dump_json()) == moment
@@ -81,13 +81,13 @@ async def test_load_names_what_it_could_not_read(tmp_path: Path) -> None:
         await Manifest.load(tmp_path / "bad.json")
 
 
-def test_the_schema_in_the_docs_is_the_models() -> None:
+def test_docs_schema_matches_model() -> None:
     assert SCHEMA.read_text() == json.dumps(manifest_schema(), indent=2) + "\n", (
         "write manifest_schema() to docs/manifest.schema.json"
     )
 
 
-def test_every_field_is_explained_in_the_docs_in_the_models_words() -> None:
+def test_docs_explain_every_field_in_model_words() -> None:
     schema = json.loads(json.dumps(manifest_schema()))
     page = PAGE.read_text()
     models = [schema, *schema["$defs"].values()]

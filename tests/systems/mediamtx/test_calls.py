@@ -57,7 +57,7 @@ GENERATION_2 = [
     ("kind", "code", "expected"),
     [(Gen1, *row) for row in GENERATION_1] + [(Gen2, *row) for row in GENERATION_2],
 )
-async def test_a_code_becomes_what_it_means_in_its_generation(
+async def test_error_code_gives_exception_of_its_generation(
     kind: type[Peer], code: int, expected: type[CameraServiceError]
 ) -> None:
     async with running(kind()) as peer, connected(peer) as client:
@@ -70,7 +70,7 @@ async def test_a_code_becomes_what_it_means_in_its_generation(
         assert len(peer.called("start_recording")) == 1
 
 
-async def test_a_role_too_low_says_which_role_it_takes() -> None:
+async def test_permission_denied_names_required_role() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         peer.answers["delete_recording"] = lambda visitor, request: error(
             -32002, "denied", '{"required_role": "operator", "have_role": "viewer"}'
@@ -81,7 +81,7 @@ async def test_a_role_too_low_says_which_role_it_takes() -> None:
         assert len(peer.called("authenticate")) == 2, "a role is no matter of signing in again"
 
 
-async def test_a_limit_of_generation_2_is_waited_out_as_told() -> None:
+async def test_rate_limit_of_generation_2_waits_as_announced() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         answers = iter([error(-32040, "slow down", '{"retry_after_ms": 60}')] * 2)
         good = peer.answers["get_camera_list"]
@@ -103,7 +103,7 @@ async def test_rate_limited_start_is_retried() -> None:
         assert (await client.start_recording("/dev/video0")).filename == "a.mp4"
 
 
-async def test_a_limit_that_outlasts_the_deadline_is_raised_before_it() -> None:
+async def test_rate_limit_beyond_deadline_is_raised_before_it() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         peer.answers["ping"] = lambda visitor, request: error(-32040, "x", '{"retry_after_ms": 60000}')
         async with asyncio.timeout(20):
@@ -152,7 +152,7 @@ async def test_lost_start_is_maybe_executed_and_not_repeated() -> None:
         assert len(peer.called("start_recording")) == 1
 
 
-async def test_a_lost_read_is_sent_again() -> None:
+async def test_read_is_sent_again_after_lost_connection() -> None:
     answers = 0
 
     def go_once(visitor: Visitor, request: Request) -> Words:
@@ -169,7 +169,7 @@ async def test_a_lost_read_is_sent_again() -> None:
         assert peer.accepted == 2
 
 
-async def test_a_start_while_the_connection_is_away_was_not_sent() -> None:
+async def test_start_without_connection_is_not_sent() -> None:
     async with running(Gen1()) as peer, connected(peer, retry_delay=30) as client:
         await peer.stop()
         await eventually(lambda: client.state is ConnectionState.WAITING)
@@ -240,7 +240,7 @@ async def test_unknown_fields_are_kept_and_reports_take_anything() -> None:
         assert [stream.model_dump() for stream in await client.get_streams()] == [{"name": "camera0"}]
 
 
-async def test_a_camera_is_named_by_either_argument_and_by_one() -> None:
+async def test_camera_is_named_by_exactly_one_argument() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         await client.get_camera_status(device="/dev/video0")
         await client.get_camera_status(device_path="/dev/video0")
@@ -298,12 +298,12 @@ async def test_connecting_and_leaving_can_be_cancelled_anywhere(method: str) -> 
         await eventually(lambda: not peer.visitors)
 
 
-async def test_an_authentication_error_of_the_handshake_is_the_clients_own() -> None:
+async def test_handshake_authentication_error_is_translated() -> None:
     with pytest.raises(AuthenticationError):
         await refused_with(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
 
-async def test_a_web_server_is_no_such_service() -> None:
+async def test_connect_to_plain_web_server_fails() -> None:
     with pytest.raises(RemoteProtocolError):
         await refused_with(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
 

@@ -49,7 +49,7 @@ with_token = partial(CameraClient, auth_token=TOKEN)
 
 
 @pytest.mark.parametrize("name", ["", "/%2Fdev%2Fvideo0", "/video0"])
-async def test_a_camera_is_found_by_its_address(name: str) -> None:
+async def test_camera_is_found_by_address(name: str) -> None:
     async with running(Gen1()) as peer:
         camera = await MediaMtxCamera.connect(
             f"mediamtx://127.0.0.1:{peer.port}{name}", make_client=with_token
@@ -127,7 +127,7 @@ async def test_start_stop_and_the_file_comes_home(tmp_path: Path) -> None:
         assert local.path.read_bytes() == CONTENT
 
 
-async def test_the_start_leaves_in_the_callers_own_pass_of_the_loop(tmp_path: Path) -> None:
+async def test_release_sends_start_in_same_loop_turn(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         armed = await camera.feature(Record).arm(plan(tmp_path))
@@ -137,7 +137,7 @@ async def test_the_start_leaves_in_the_callers_own_pass_of_the_loop(tmp_path: Pa
         await armed.accepted()
 
 
-async def test_a_start_survives_the_sign_in_fault(tmp_path: Path) -> None:
+async def test_start_survives_sign_in_fault(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         armed = await camera.feature(Record).arm(plan(tmp_path))
@@ -149,7 +149,7 @@ async def test_a_start_survives_the_sign_in_fault(tmp_path: Path) -> None:
         assert len(peer.called("start_recording")) == 2
 
 
-async def test_a_refused_start_is_raised_once_accepted_is_awaited(tmp_path: Path) -> None:
+async def test_refused_start_is_raised_by_accepted(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         peer.answers["start_recording"] = lambda visitor, request: error(-1006, "Already recording")
@@ -159,7 +159,7 @@ async def test_a_refused_start_is_raised_once_accepted_is_awaited(tmp_path: Path
             await armed.accepted()
 
 
-async def test_a_start_without_a_connection_was_not_sent(tmp_path: Path) -> None:
+async def test_release_without_connection_sends_nothing(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer, retry_delay=30) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         armed = await camera.feature(Record).arm(plan(tmp_path))
@@ -172,7 +172,7 @@ async def test_a_start_without_a_connection_was_not_sent(tmp_path: Path) -> None
         await peer.start()
 
 
-async def test_a_start_nobody_answers_may_have_been_carried_out(tmp_path: Path) -> None:
+async def test_unanswered_start_may_be_executed(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         peer.answers["start_recording"] = never
@@ -183,7 +183,7 @@ async def test_a_start_nobody_answers_may_have_been_carried_out(tmp_path: Path) 
         assert raised.value.maybe_executed
 
 
-async def test_an_armed_start_is_used_once_and_in_order(tmp_path: Path) -> None:
+async def test_armed_start_is_used_once_in_order(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         armed = await camera.feature(Record).arm(plan(tmp_path))
@@ -219,7 +219,7 @@ async def test_closing_an_armed_start_ends_a_wait_for_it(tmp_path: Path) -> None
         held.let_go.set()
 
 
-async def test_a_camera_that_is_away_cannot_be_armed(tmp_path: Path) -> None:
+async def test_unavailable_camera_cannot_be_armed(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         peer.answers["get_camera_status"] = lambda visitor, request: (
@@ -229,7 +229,7 @@ async def test_a_camera_that_is_away_cannot_be_armed(tmp_path: Path) -> None:
             await camera.feature(Record).arm(plan(tmp_path))
 
 
-async def test_a_camera_that_records_already_cannot_be_armed(tmp_path: Path) -> None:
+async def test_recording_camera_cannot_be_armed(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         await client.start_recording(DEVICE)
@@ -245,7 +245,7 @@ async def test_a_camera_that_records_already_cannot_be_armed(tmp_path: Path) -> 
             await camera.feature(Record).arm(plan(tmp_path))
 
 
-async def test_a_stop_waits_out_a_lost_connection(tmp_path: Path) -> None:
+async def test_stop_waits_for_reconnect(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         await client.start_recording(DEVICE)
@@ -257,7 +257,7 @@ async def test_a_stop_waits_out_a_lost_connection(tmp_path: Path) -> None:
         assert len(peer.called("stop_recording")) == 1
 
 
-async def test_a_stop_whose_answer_is_lost_is_known_by_its_notification() -> None:
+async def test_stop_with_lost_response_uses_notification() -> None:
     async def stop_and_go(visitor: Visitor, request: Request) -> Words:
         await visitor.tell(
             "recording_status_update",
@@ -276,7 +276,7 @@ async def test_a_stop_whose_answer_is_lost_is_known_by_its_notification() -> Non
         assert len(peer.called("stop_recording")) == 1
 
 
-async def test_a_stop_that_nothing_tells_of_is_an_error() -> None:
+async def test_stop_without_response_or_notification_is_error() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         await client.stop_recording(DEVICE)
@@ -286,7 +286,7 @@ async def test_a_stop_that_nothing_tells_of_is_an_error() -> None:
             await camera.feature(Record).stop(timeout=0.2)
 
 
-async def test_the_name_of_a_start_is_kept_for_a_stop_that_tells_none() -> None:
+async def test_stop_without_filename_reports_name_of_start() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         (camera,) = await MediaMtxCamera.all_of(client)
         peer.answers["stop_recording"] = lambda visitor, request: '"result": {"status": "STOPPED"}'
@@ -294,7 +294,7 @@ async def test_the_name_of_a_start_is_kept_for_a_stop_that_tells_none() -> None:
         assert (await camera.feature(Record).stop()).files == (MediaFile("a.mp4", None, "recordings/a.mp4"),)
 
 
-async def test_a_picture_is_taken_and_comes_home(tmp_path: Path) -> None:
+async def test_snapshot_is_taken_and_downloaded(tmp_path: Path) -> None:
     async with running(Gen1()) as peer, serving(FileServer(content=JPEG)) as files:
         async with connected(peer, http_port=files.port) as client:
             (camera,) = await MediaMtxCamera.all_of(client)

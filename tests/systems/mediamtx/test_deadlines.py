@@ -52,9 +52,7 @@ async def test_connect_to_silent_host_takes_one_timeout() -> None:
 
 @pytest.mark.parametrize("method", ["authenticate", "get_subscription_stats", "get_camera_list"])
 @pytest.mark.parametrize("kind", [Gen1, Gen2])
-async def test_a_service_that_falls_silent_in_the_sign_in_costs_the_timeout(
-    kind: type[Peer], method: str
-) -> None:
+async def test_silent_sign_in_ends_at_timeout(kind: type[Peer], method: str) -> None:
     async with running(kind()) as peer:
         peer.answers[method] = never
         async with asyncio.timeout(LONG):
@@ -71,7 +69,7 @@ async def test_waits_between_tries_count_and_the_last_failure_is_told() -> None:
             await client.connect()
 
 
-async def test_a_token_provider_that_hangs_costs_the_timeout() -> None:
+async def test_hanging_token_provider_ends_at_timeout() -> None:
     async def provider() -> str:
         await asyncio.Event().wait()
         raise AssertionError
@@ -125,7 +123,7 @@ async def test_provider_is_called_again_for_a_stop_after_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("kind", [Gen1, Gen2])
-async def test_a_static_token_that_expired_is_named_and_what_to_do(kind: type[Gen1] | type[Gen2]) -> None:
+async def test_expired_token_error_names_cause_and_remedy(kind: type[Gen1] | type[Gen2]) -> None:
     token = web_token(iat=unix_now() - 100, exp=unix_now() - 3)
     peer = kind()
     peer.valid.add(token)
@@ -158,7 +156,7 @@ def _early(peer: Peer, token: str, refusals: int) -> None:
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
 @pytest.mark.parametrize("kind", [Gen1, Gen2])
-async def test_a_token_that_is_a_little_early_is_tried_again(kind: type[Peer], claim: str) -> None:
+async def test_slightly_early_token_is_retried(kind: type[Peer], claim: str) -> None:
     token = web_token(**{claim: unix_now() + 20, "exp": unix_now() + 3600})
     peer = kind()
     _early(peer, token, 6)
@@ -166,7 +164,7 @@ async def test_a_token_that_is_a_little_early_is_tried_again(kind: type[Peer], c
         assert await client.get_camera_list()
 
 
-async def test_a_token_that_stays_early_is_an_error_that_speaks_of_clocks() -> None:
+async def test_token_that_stays_early_names_clocks() -> None:
     token = web_token(iat=unix_now() + 30)
     async with running(Gen1()) as peer:
         async with asyncio.timeout(LONG):
@@ -189,7 +187,7 @@ async def test_early_renewed_token_is_retried_within_the_call() -> None:
         assert await client.get_camera_list()
 
 
-async def test_an_early_token_after_a_loss_does_not_end_the_tries() -> None:
+async def test_early_token_after_loss_does_not_end_retries() -> None:
     first, later = TOKEN, web_token(iat=unix_now() + 20)
     tokens = iter([first])
 
@@ -207,12 +205,12 @@ async def test_an_early_token_after_a_loss_does_not_end_the_tries() -> None:
 @pytest.mark.parametrize(
     "text", ["", "a.b.c", "key", "a..c", "e30.e30.e30", "x." + "A" * 20_000 + ".y", "\ud800.W10.z"]
 )
-def test_what_is_no_token_has_no_times(text: str) -> None:
+def test_text_that_is_not_a_token_has_no_times(text: str) -> None:
     assert token_times(text) == token_times("")
     assert not may_be_early(text, "token not yet valid")
 
 
-def test_the_times_of_a_token_are_those_that_are_numbers() -> None:
+def test_token_times_ignore_claims_that_are_not_numbers() -> None:
     assert token_times(web_token(iat=5, nbf="7", exp=True)).begins == 5
     assert token_times(web_token(iat=5, nbf=7.5, exp=9)).begins == 7.5
     assert token_times(web_token(iat=10**400, exp=float("nan"))) == token_times("")

@@ -17,7 +17,7 @@ PAGE = (DOCS / "mediamtx.md").read_text(encoding="utf-8")
 PROTOCOL = (DOCS / "protocols/mediamtx.md").read_text(encoding="utf-8")
 
 
-async def test_the_first_program_of_the_page_runs(
+async def test_first_program_of_docs_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (program,) = [
@@ -45,7 +45,7 @@ async def test_the_first_program_of_the_page_runs(
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-def test_every_error_number_stands_in_the_protocols_table(generation: int) -> None:
+def test_docs_table_has_every_error_code(generation: int) -> None:
     table = PROTOCOL[PROTOCOL.index("## Errors") : PROTOCOL.index("## Files")]
     column = generation + 1
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| -")]
@@ -53,13 +53,13 @@ def test_every_error_number_stands_in_the_protocols_table(generation: int) -> No
     assert told == set(ERROR_MAPS[generation])
 
 
-def test_every_exception_and_event_of_the_system_is_explained() -> None:
+def test_docs_explain_every_exception_and_event() -> None:
     names = [name for name in dir(mediamtx) if name.endswith(("Error", "Update", "Notice", "Changed"))]
     assert len(names) == 14
     assert not [name for name in names if f"`{name}`" not in PAGE]
 
 
-def test_every_remote_method_has_one_of_its_own() -> None:
+def test_client_has_every_remote_method() -> None:
     section = PROTOCOL[PROTOCOL.index("## Methods") : PROTOCOL.index("Roles are")]
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+|ping)(?: \{[^`]*)?`", section))
     methods = {name for name in named if name.startswith(_VERBS)}

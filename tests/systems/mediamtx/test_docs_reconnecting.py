@@ -32,14 +32,14 @@ def client_of(service: MediaMTXSimulator) -> CameraClient:
     return CameraClient("127.0.0.1", service.port, auth_token=token(), retry_delay=0.01, max_retry_delay=0.1)
 
 
-def test_the_table_of_states_is_the_codes() -> None:
+def test_docs_state_table_matches_code() -> None:
     rows = re.findall(r"^\| `([a-z ]+)` \| .+ \| (.+) \|$", PAGE, re.MULTILINE)
     told = {state: frozenset(re.findall(r"`([a-z ]+)`", nexts)) for state, nexts in rows}
     coded = {state.value: frozenset(one.value for one in nexts) for state, nexts in TRANSITIONS.items()}
     assert told == coded
 
 
-def test_the_picture_has_every_state_once_and_the_starting_one_first() -> None:
+def test_docs_diagram_has_every_state_once() -> None:
     for state in ConnectionState:
         assert len(re.findall(rf"\b{state.value}\b", PICTURE)) == 1, state
     assert PICTURE.index("closed") < PICTURE.index("connecting")
@@ -49,12 +49,12 @@ def test_numbers_on_the_page_are_the_codes() -> None:
     assert f"{MAX_MESSAGE // 1024**2} MiB" in PAGE
 
 
-def test_every_example_is_run_here() -> None:
+def test_docs_examples_are_all_run() -> None:
     assert len(BLOCKS) == 2
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-async def test_a_start_that_may_have_been_carried_out_is_made_once(generation: int, tmp_path: Path) -> None:
+async def test_start_that_may_be_executed_is_made_once(generation: int, tmp_path: Path) -> None:
     start_once = example("start_once")
     async with simulator(generation, directory=tmp_path) as service, client_of(service) as client:
         device = next(iter(service.cameras))
@@ -70,7 +70,9 @@ async def test_a_start_that_may_have_been_carried_out_is_made_once(generation: i
         assert service.cameras[device].recording is not None
 
 
-async def test_a_gap_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_lost_connection_emits_missed_events(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     watch = example("watch")
     printed = ""
 

@@ -71,7 +71,7 @@ async def test_sdk_handlers_may_be_sync_or_async_and_set_at_any_time() -> None:
     assert (recordings[0].recording_id, recordings[0].status) == ("a.mp4", "STARTED")
 
 
-async def test_a_handler_that_raises_or_never_returns_delays_nobody(
+async def test_failing_or_hanging_handler_delays_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def forever(info: CameraInfo) -> None:
@@ -93,7 +93,7 @@ async def test_a_handler_that_raises_or_never_returns_delays_nobody(
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
 
 
-async def test_the_loss_of_the_connection_is_told_once_for_each_loss() -> None:
+async def test_connection_lost_handler_is_called_once_per_loss() -> None:
     losses: list[float] = []
     async with running(Gen1()) as peer, connected(peer) as client:
         client.on_connection_lost = lambda: losses.append(0)
@@ -103,7 +103,7 @@ async def test_the_loss_of_the_connection_is_told_once_for_each_loss() -> None:
     assert len(losses) == 2, "leaving on purpose is no loss"
 
 
-async def test_a_client_can_leave_from_inside_a_handler() -> None:
+async def test_client_disconnects_from_inside_handler() -> None:
     left = asyncio.Event()
     async with running(Gen1()) as peer:
         client = client_of(peer)
@@ -119,7 +119,7 @@ async def test_a_client_can_leave_from_inside_a_handler() -> None:
         assert client.state is ConnectionState.CLOSED
 
 
-async def test_a_recording_told_of_twice_is_one_event() -> None:
+async def test_recording_reported_twice_is_one_event() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         recorder = Recorder(client.events)
         await client.start_recording("/dev/video0")
@@ -175,7 +175,7 @@ async def test_topics_of_generation_2_become_the_same_events(wrapped: bool) -> N
         assert statuses == ["STARTED", "STOPPED", "ERROR"]
 
 
-async def test_a_notification_that_does_not_fit_is_counted_and_still_told() -> None:
+async def test_invalid_notification_is_counted_and_emitted() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         recorder = Recorder(client.events)
         await peer.tell("camera_status_update", '"nonsense"')
@@ -205,7 +205,7 @@ async def test_after_a_gap_the_difference_is_told() -> None:
 
 @pytest.mark.parametrize("step", [0.0, 3.0, -7200.0, 7200.0, -31_536_000.0])
 @pytest.mark.parametrize("slept", [0.0, 3600.0])
-async def test_a_gap_is_as_long_as_it_was_by_the_clock_as_it_is_then(
+async def test_gap_length_survives_clock_step(
     monkeypatch: pytest.MonkeyPatch, slept: float, step: float
 ) -> None:
     """The clock is set, and the computer sleeps, while the connection comes back."""
@@ -273,7 +273,7 @@ async def test_client_connects_despite_refused_subscription_or_list(
     assert "down" in caplog.text
 
 
-async def test_a_borrowed_hub_gets_the_events_and_is_not_closed() -> None:
+async def test_passed_hub_gets_events_and_stays_open() -> None:
     hub = EventHub()
     recorder = Recorder(hub)
     async with running(Gen1()) as one, running(Gen1()) as other:

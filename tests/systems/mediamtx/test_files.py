@@ -40,7 +40,7 @@ async def test_iterating_fetches_page_after_page(total: bool, most: int) -> None
         assert peer.called("list_recordings")[0]["params"] == {"limit": 3, "offset": 0}
 
 
-async def test_a_file_pushed_to_the_next_page_comes_once() -> None:
+async def test_file_pushed_to_next_page_is_listed_once() -> None:
     names = ["3", "2", "1"]
 
     def growing(visitor: Visitor, request: Request) -> str:
@@ -53,7 +53,7 @@ async def test_a_file_pushed_to_the_next_page_comes_once() -> None:
         assert [file.filename async for file in client.iter_snapshots(page=2)] == ["3", "2", "1"]
 
 
-async def test_a_service_that_ignores_the_offset_does_not_make_it_endless() -> None:
+async def test_iteration_ends_if_service_ignores_offset() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         peer.answers["list_recordings"] = lambda visitor, request: (
             '"result": {"files": [{"filename": "a"}, {}]}'
@@ -63,7 +63,7 @@ async def test_a_service_that_ignores_the_offset_does_not_make_it_endless() -> N
             await anext(client.iter_recordings(page=0))
 
 
-async def test_the_release_that_cannot_list_is_replaced_by_what_was_told(
+async def test_broken_listing_is_replaced_by_reported_files(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
@@ -85,7 +85,7 @@ async def test_the_release_that_cannot_list_is_replaced_by_what_was_told(
     assert caplog.text.count("cannot list its files") == 1
 
 
-async def test_an_internal_error_of_a_service_that_can_list_is_an_error() -> None:
+async def test_internal_error_after_working_listing_is_raised() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         peer.answers["list_recordings"] = listing(["a"])
         assert (await client.list_recordings()).complete
@@ -94,14 +94,14 @@ async def test_an_internal_error_of_a_service_that_can_list_is_an_error() -> Non
             await client.list_recordings()
 
 
-async def test_an_internal_error_of_generation_2_is_an_error() -> None:
+async def test_internal_error_of_generation_2_is_raised() -> None:
     async with running(Gen2()) as peer, connected(peer) as client:
         peer.answers["list_recordings"] = lambda visitor, request: error(-32603)
         with pytest.raises(CameraServiceError):
             await client.list_recordings()
 
 
-async def test_a_recording_comes_home_with_the_token_in_the_right_header(tmp_path: Path) -> None:
+async def test_download_sends_token_in_right_header(tmp_path: Path) -> None:
     files = FileServer(breaks=[300_000], part=tmp_path / "ü.mp4.part")
     async with running(Gen1()) as peer, serving(files):
         async with connected(peer, http_port=files.port) as client:
@@ -114,7 +114,7 @@ async def test_a_recording_comes_home_with_the_token_in_the_right_header(tmp_pat
 
 
 @pytest.mark.parametrize("kind", [*WHOLE, *BROKEN, *NONE])
-async def test_a_picture_is_read_before_it_gets_its_name(tmp_path: Path, kind: str) -> None:
+async def test_picture_is_checked_before_it_gets_its_name(tmp_path: Path, kind: str) -> None:
     data = jpeg_of_kind(kind)
     async with (
         running(Gen1()) as peer,
@@ -164,9 +164,7 @@ async def test_api_key_header_and_snapshot_folder(
         ("", "/files/recordings/x.mp4"),
     ],
 )
-async def test_the_services_own_address_is_followed_only_to_the_service(
-    told: str, followed: str, tmp_path: Path
-) -> None:
+async def test_download_url_of_other_host_is_ignored(told: str, followed: str, tmp_path: Path) -> None:
     async with running(Gen1()) as peer, serving(FileServer()) as files:
         async with connected(peer, http_port=files.port) as client:
             file = FileInfo(filename="x.mp4", download_url=told.format(port=files.port))
@@ -175,7 +173,7 @@ async def test_the_services_own_address_is_followed_only_to_the_service(
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-async def test_a_name_that_is_a_path_is_refused(name: str, tmp_path: Path) -> None:
+async def test_file_name_that_is_a_path_is_refused(name: str, tmp_path: Path) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         with pytest.raises(UsageError):
             await client.download_recording(name, tmp_path)

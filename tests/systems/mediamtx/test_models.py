@@ -97,7 +97,7 @@ def test_capabilities_are_words_however_they_come(told: object, words: list[str]
     assert CameraInfo.read({"capabilities": told}, method="x").capabilities == words
 
 
-def test_a_protocol_error_names_the_method_and_the_place_and_no_value() -> None:
+def test_protocol_error_names_method_and_place_but_no_value() -> None:
     with pytest.raises(RemoteProtocolError, match=r"list_recordings.*files\.0\.file_size") as raised:
         FileList.read({"files": [{"file_size": "secret"}]}, method="list_recordings")
     assert "secret" not in str(raised.value)
@@ -107,7 +107,7 @@ def test_a_protocol_error_names_the_method_and_the_place_and_no_value() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["", None])
-def test_a_number_or_time_may_be_left_empty(nothing: object) -> None:
+def test_empty_number_or_time_is_missing(nothing: object) -> None:
     started = RecordingInfo.read(
         {
             "device": "camera0",

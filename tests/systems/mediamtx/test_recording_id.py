@@ -53,7 +53,7 @@ def test_another_recording_has_another_id_though_none_is_named() -> None:
     assert ids[0] != ids[1]
 
 
-def test_a_gap_does_not_change_the_id() -> None:
+def test_gap_keeps_recording_id() -> None:
     known = roster()
     list(known.update_cameras([CameraInfo(device="camera0", status="CONNECTED")]))
     list(known.update_recording(told("STARTED", session_id="s-1", filename="a")))

@@ -50,7 +50,7 @@ async def test_failed_picture_raises_and_disconnected_camera_does_not() -> None:
         assert (await client.get_camera_status("/dev/video7")).status == "DISCONNECTED"
 
 
-async def test_a_picture_can_be_given_a_name() -> None:
+async def test_snapshot_can_be_given_a_name() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         picture = await client.take_snapshot("/dev/video0", "mine.jpg")
         assert (picture.filename, picture.file_size, picture.timestamp) == ("s.jpg", 3, 1736951400.0)
@@ -89,7 +89,7 @@ async def test_timed_recording_of_generation_1_is_stopped_by_the_client() -> Non
             await eventually(lambda: peer.called("stop_recording"))
 
 
-async def test_a_timed_recording_that_was_stopped_is_not_stopped_again() -> None:
+async def test_timed_recording_stopped_early_is_stopped_once() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         await client.start_recording("/dev/video0", duration=0.05)
         await client.stop_recording("/dev/video0")
@@ -97,14 +97,14 @@ async def test_a_timed_recording_that_was_stopped_is_not_stopped_again() -> None
         assert len(peer.called("stop_recording")) == 1
 
 
-async def test_a_timed_recording_is_stopped_when_the_client_leaves() -> None:
+async def test_timed_recording_stops_on_disconnect() -> None:
     async with running(Gen1()) as peer:
         async with connected(peer) as client:
             await client.start_recording("/dev/video0", duration=60)
         assert len(peer.called("stop_recording")) == 1
 
 
-async def test_a_timed_recording_outlives_a_lost_connection() -> None:
+async def test_timed_recording_survives_lost_connection() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         await client.start_recording("/dev/video0", duration=0.1)
         await peer.stop()
@@ -114,7 +114,7 @@ async def test_a_timed_recording_outlives_a_lost_connection() -> None:
         assert client.generation == 1
 
 
-async def test_a_timed_stop_that_is_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_refused_timed_stop_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         peer.answers["stop_recording"] = lambda visitor, request: error(-1003, "not recording")
         await client.start_recording("/dev/video0", duration=0.01)
@@ -196,7 +196,7 @@ async def test_other_methods_send_what_the_service_wants_to_see() -> None:
     assert sent["delete_snapshot"] == {"filename": "s.jpg"}
 
 
-async def test_a_method_the_service_lacks_is_unsupported_in_words() -> None:
+async def test_missing_method_is_unsupported_error() -> None:
     async with running(Gen1()) as peer, connected(peer) as client:
         with pytest.raises(CameraServiceError, match="does not have this method") as raised:
             await client.get_system_status()

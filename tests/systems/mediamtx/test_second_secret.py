@@ -24,7 +24,7 @@ def place(service: MediaMTXSimulator, generation: int) -> Address:
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-async def test_a_take_whose_token_expires_is_stopped_with_the_key(generation: int, tmp_path: Path) -> None:
+async def test_take_with_expired_token_stops_with_key(generation: int, tmp_path: Path) -> None:
     async with simulator(generation, directory=tmp_path) as service, Session() as session:
         both = Credentials(token=service.token(), api_key="operator-key")
         camera = await session.connect(
@@ -66,7 +66,7 @@ async def test_files_are_fetched_with_the_key_once_the_token_is_refused(
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-async def test_two_secrets_that_are_both_refused_are_both_named(generation: int, tmp_path: Path) -> None:
+async def test_error_names_both_refused_secrets(generation: int, tmp_path: Path) -> None:
     async with simulator(generation, directory=tmp_path) as service:
         client = CameraClient(
             "127.0.0.1", service.port, auth_token=service.token(lifetime=-5.0), api_key="no-such-key"

@@ -115,7 +115,7 @@ def test_ssl_configuration_makes_a_client_outside_of_any_loop() -> None:
     assert names["client"].endpoint.url == "wss://localhost:8080/ws"
 
 
-def test_the_constructor_takes_the_sdks_arguments_in_the_sdks_order() -> None:
+def test_constructor_takes_sdk_arguments_in_sdk_order() -> None:
     positional = [
         name
         for name, parameter in inspect.signature(CameraClient).parameters.items()
@@ -124,7 +124,7 @@ def test_the_constructor_takes_the_sdks_arguments_in_the_sdks_order() -> None:
     assert positional == re.findall(r"^    (\w+):", BLOCKS["Constructor"], re.MULTILINE)
 
 
-def test_the_data_classes_can_be_made_by_the_sdks_names() -> None:
+def test_data_classes_accept_sdk_names() -> None:
     camera = CameraInfo.model_validate(
         {"device_path": "/dev/v", "name": "n", "capabilities": ["a"], "status": "S", "stream_url": "rtsp://x"}
     )
@@ -135,7 +135,7 @@ def test_the_data_classes_can_be_made_by_the_sdks_names() -> None:
     assert (recording.device_path, recording.recording_id, recording.start_time) == ("/dev/v", "r", 1.5)
 
 
-def test_the_exceptions_have_the_sdks_names_and_one_root() -> None:
+def test_exceptions_have_sdk_names_and_one_root() -> None:
     for name in ("AuthenticationError", "ConnectionError", "CameraNotFoundError", "MediaMTXError"):
         assert issubclass(getattr(mediamtx, name), mediamtx.CameraServiceError)
 
@@ -154,5 +154,5 @@ def test_the_exceptions_have_the_sdks_names_and_one_root() -> None:
         "get_recording_status",
     ],
 )
-def test_the_sdks_methods_are_all_there(method: str) -> None:
+def test_client_has_all_sdk_methods(method: str) -> None:
     assert inspect.iscoroutinefunction(getattr(CameraClient, method))

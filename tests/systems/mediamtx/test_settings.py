@@ -18,12 +18,12 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"MEDIAMTX_{name}", raising=False)
 
 
-def test_the_defaults_are_the_sdks() -> None:
+def test_defaults_are_those_of_sdk() -> None:
     assert str(CameraClient().endpoint.url) == "ws://localhost:8080/ws"
     assert credentials(None, None, None).auth_type == "jwt"
 
 
-async def test_the_environment_fills_in_what_was_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_environment_fills_missing_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in zip(NAMES, ("cam", "8002", "TRUE", "api_key", "t", "k"), strict=True):
         monkeypatch.setenv(f"MEDIAMTX_{name}", value)
     assert endpoint(None, None, None, "/ws", None).url == "wss://cam:8002/ws"
@@ -34,7 +34,7 @@ async def test_the_environment_fills_in_what_was_not_given(monkeypatch: pytest.M
     assert (given.auth_type, await given.secret()) == ("jwt", "mine")
 
 
-def test_what_is_empty_in_the_environment_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_environment_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.setenv(f"MEDIAMTX_{name}", "")
     assert CameraClient().endpoint.url == "ws://localhost:8080/ws"
@@ -51,7 +51,7 @@ def test_what_is_empty_in_the_environment_is_not_set(monkeypatch: pytest.MonkeyP
         (("jwt", None, "k"), "jwt", None),
     ],
 )
-async def test_the_kind_of_credentials_is_what_was_given(
+async def test_auth_type_follows_given_secret(
     arguments: tuple[str | None, str | None, str | None], kind: str, secret: str | None
 ) -> None:
     found = credentials(*arguments)
@@ -69,7 +69,7 @@ def test_invalid_environment_variable_is_an_error(
         CameraClient()
 
 
-def test_a_secret_is_never_shown() -> None:
+def test_repr_shows_no_secret() -> None:
     client = CameraClient("cam", auth_token="topsecret")
     assert "topsecret" not in repr(client) + repr(ServiceCredentials("jwt", "topsecret"))
     assert repr(client) == "<CameraClient mediamtx://cam:8080 closed>"

@@ -14,14 +14,14 @@ from tests.systems.mediamtx.peer import TOKEN, Gen1, Gen2, Peer, error, running
 
 
 @pytest.mark.parametrize("kind", [Gen1, Gen2])
-async def test_the_generation_is_found_by_asking(kind: type[Peer]) -> None:
+async def test_generation_is_detected(kind: type[Peer]) -> None:
     async with running(kind()) as peer, connected(peer) as client:
         assert client.generation == kind.generation
         assert client.role == ("operator" if kind is Gen1 else "admin")
         assert [camera.name for camera in await client.get_camera_list()] == ["Camera 0"]
 
 
-async def test_the_generation_is_asked_again_on_every_connection() -> None:
+async def test_generation_is_detected_on_every_connection() -> None:
     old, new = Gen1(), Gen2()
     await old.start()
     async with connected(old) as client:
@@ -67,7 +67,7 @@ async def test_token_in_a_service_message_is_redacted() -> None:
             await client_of(peer, auth_token="my-secret").connect()
 
 
-async def test_a_sign_in_that_fails_otherwise_is_tried_again() -> None:
+async def test_sign_in_with_other_failure_is_retried() -> None:
     async with running(Gen1()) as peer:
         answers = iter([error(-32603, "down"), error(-32603, "down")])
         good = peer.answers["authenticate"]

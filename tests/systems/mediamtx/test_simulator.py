@@ -37,7 +37,7 @@ async def test_cameras_are_told_as_each_generation_names_them(generation: int, t
 
 
 @both
-async def test_a_recording_is_made_listed_and_deleted(generation: int, tmp_path: Path) -> None:
+async def test_recording_is_made_listed_and_deleted(generation: int, tmp_path: Path) -> None:
     device = DEVICES[generation]
     async with simulator(generation, directory=tmp_path) as service, talker(service, "operator") as one:
         started = await one.ask("start_recording", device=device)
@@ -63,7 +63,7 @@ async def test_a_recording_is_made_listed_and_deleted(generation: int, tmp_path:
 
 
 @both
-async def test_a_picture_is_taken_under_the_name_asked_for(generation: int, tmp_path: Path) -> None:
+async def test_picture_is_taken_under_given_name(generation: int, tmp_path: Path) -> None:
     device = DEVICES[generation]
     async with simulator(generation, directory=tmp_path) as service, talker(service, "operator") as one:
         taken = await one.ask("take_snapshot", device=device, filename="mine.jpg")
@@ -92,7 +92,7 @@ async def test_generation_2_lists_the_newest_first_and_bounds_pages(tmp_path: Pa
 
 
 @both
-async def test_the_service_tells_of_itself(generation: int, tmp_path: Path) -> None:
+async def test_service_describes_itself(generation: int, tmp_path: Path) -> None:
     async with simulator(generation, directory=tmp_path) as service, talker(service) as one:
         assert (await one.ask("get_metrics"))["active_connections"] == 1
         assert (await one.ask("get_status"))["status"] == "healthy"
@@ -250,7 +250,7 @@ async def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
-async def test_a_recording_is_as_long_as_it_lasted(
+async def test_recording_has_its_real_duration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
     clock = SetClock(monkeypatch)

@@ -17,7 +17,7 @@ both = pytest.mark.parametrize("generation", [1, 2])
 
 
 @both
-async def test_nothing_but_a_ping_of_generation_2_works_without_sign_in(generation: int) -> None:
+async def test_only_ping_of_generation_2_works_without_sign_in(generation: int) -> None:
     async with simulator(generation, clip=None) as service, talker(service, None) as one:
         error = await one.refused("get_camera_list")
         assert error["code"] == -32001
@@ -46,7 +46,7 @@ async def test_nothing_but_a_ping_of_generation_2_works_without_sign_in(generati
     ],
     ids=["expired", "forged", "guest", "cut", "unsigned", "endless", "words", "empty", "number", "none"],
 )
-async def test_a_bad_token_is_refused_in_each_generations_way(
+async def test_bad_token_is_refused_as_each_generation_does(
     generation: int, text: object, reason: str
 ) -> None:
     async with simulator(generation, clip=None) as service, talker(service, None) as one:
@@ -102,7 +102,7 @@ async def test_generation_2_signs_in_the_caller_and_ignores_call_tokens() -> Non
         assert await late.code("get_camera_list", auth_token=token()) == -32001
 
 
-async def test_an_older_server_reads_the_token_as_token() -> None:
+async def test_older_server_reads_parameter_token() -> None:
     async with (
         simulator(1, clip=None, reads_only_token=True) as service,
         talker(service, None) as one,
@@ -124,7 +124,7 @@ async def test_generation_2_refuses_the_token_argument_of_generation_1() -> None
 
 
 @both
-async def test_a_strict_server_takes_the_token_alone(generation: int) -> None:
+async def test_strict_server_takes_only_auth_token(generation: int) -> None:
     async with (
         simulator(generation, clip=None, strict_sign_in=True) as service,
         talker(service, None) as one,
@@ -169,7 +169,7 @@ def test_tokens_that_are_called_in_are_so_whatever_the_clock_says(
 
 
 @both
-async def test_a_token_that_ends_meanwhile_ends_the_sign_in(generation: int) -> None:
+async def test_expired_token_ends_sign_in(generation: int) -> None:
     async with simulator(generation, clip=None, rate_limit=None) as service, talker(service, None) as one:
         await one.ask("authenticate", auth_token=token(lifetime=0.4))
         while "result" in (answer := await one.answer_to(await one.send("get_camera_list"))):
@@ -185,7 +185,7 @@ ROLES = {
 
 
 @both
-async def test_a_role_too_low_has_its_own_error(generation: int) -> None:
+async def test_role_too_low_has_own_error(generation: int) -> None:
     code = {1: -32003, 2: -32002}[generation]
     async with simulator(generation, clip=None, rate_limit=None) as service:
         for place, role in enumerate(ROLES):

@@ -82,12 +82,12 @@ async def test_file_is_refused_without_credentials(headers: dict[str, str], tmp_
         "/ws/",
     ],
 )
-async def test_no_path_leads_out_of_the_files(path: str, tmp_path: Path) -> None:
+async def test_file_server_refuses_paths_outside(path: str, tmp_path: Path) -> None:
     async with served(tmp_path, 2) as (_, session), session.get(url(path), headers=KEY) as answer:
         assert answer.status == 404
 
 
-async def test_a_range_is_answered_with_206(tmp_path: Path) -> None:
+async def test_range_request_gets_206(tmp_path: Path) -> None:
     async with (
         served(tmp_path, 1) as (_, session),
         session.get(url(f"/files/snapshots/{QUOTED}"), headers={**KEY, "Range": "bytes=1000-"}) as answer,
@@ -97,7 +97,7 @@ async def test_a_range_is_answered_with_206(tmp_path: Path) -> None:
         assert await answer.read() == CONTENT[1000:]
 
 
-async def test_the_416_of_generation_1_promises_a_body_and_sends_none(tmp_path: Path) -> None:
+async def test_416_of_generation_1_announces_body_and_sends_none(tmp_path: Path) -> None:
     async with (
         served(tmp_path, 1) as (_, session),
         session.get(
@@ -110,7 +110,7 @@ async def test_the_416_of_generation_1_promises_a_body_and_sends_none(tmp_path: 
             await asyncio.wait_for(answer.content.readany(), 0.2)
 
 
-async def test_the_416_of_generation_2_is_an_honest_one(tmp_path: Path) -> None:
+async def test_416_of_generation_2_is_complete(tmp_path: Path) -> None:
     async with (
         served(tmp_path, 2) as (_, session),
         session.get(
@@ -122,7 +122,7 @@ async def test_the_416_of_generation_2_is_an_honest_one(tmp_path: Path) -> None:
         assert len(await answer.read()) < 100
 
 
-async def test_a_file_breaks_off_on_purpose(tmp_path: Path) -> None:
+async def test_file_is_cut_by_fault(tmp_path: Path) -> None:
     async with served(tmp_path, 2) as (service, session):
         service.faults.cut_files_after = 100_000
         got = b""

@@ -31,7 +31,7 @@ async def serve(service: MediaMTXSimulator, ready: "asyncio.Future[MediaMTXSimul
 
 
 @pytest.mark.parametrize("generation", [1, 2])
-async def test_it_serves_until_it_is_cancelled(generation: int, tmp_path: Path) -> None:
+async def test_serve_runs_until_cancelled(generation: int, tmp_path: Path) -> None:
     ready: asyncio.Future[MediaMTXSimulator] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
         serve(
@@ -59,7 +59,7 @@ async def test_it_serves_until_it_is_cancelled(generation: int, tmp_path: Path) 
     assert (tmp_path / "new" / "recordings").is_dir()
 
 
-async def test_it_runs_as_a_process_that_is_interrupted(tmp_path: Path) -> None:
+async def test_serve_process_ends_on_interrupt(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually, outlasting
 DATA = aiohttp.WSMsgType.TEXT
 
 
-async def test_a_silent_method_is_neither_carried_out_nor_answered(tmp_path: Path) -> None:
+async def test_silent_method_is_neither_executed_nor_answered(tmp_path: Path) -> None:
     async with simulator(2, directory=tmp_path) as service, talker(service) as one:
         service.faults.silent = frozenset({"start_recording"})
         await one.send("start_recording", device="camera0")
@@ -102,7 +102,7 @@ async def test_garbage_goes_ahead_of_every_answer() -> None:
         assert documents[3]["result"] == "pong"
 
 
-async def test_a_frozen_service_neither_reads_nor_speaks_nor_answers_pings() -> None:
+async def test_frozen_service_neither_reads_nor_sends() -> None:
     async with simulator(1, clip=None) as service, talker(service) as one:
         await one.socket.ping(b"awake?")
         assert (await one.socket.receive(timeout=5)).type is aiohttp.WSMsgType.PONG

@@ -62,7 +62,7 @@ async def test_generation_2_answers_failures_with_details(tmp_path: Path) -> Non
 
 
 @both
-async def test_what_is_no_request_is_answered_without_an_id(generation: int) -> None:
+async def test_invalid_request_is_answered_without_id(generation: int) -> None:
     not_an_object = {1: -32603, 2: -32600}[generation]
     cases: list[tuple[str, int, Any]] = [
         ("{", -32700, None),
@@ -104,7 +104,7 @@ async def test_generation_2_serves_calls_side_by_side(tmp_path: Path) -> None:
         assert (await one.answer_to(start))["result"]["status"] == "STARTED"
 
 
-async def test_a_start_waits_for_a_stream_only_so_long(tmp_path: Path) -> None:
+async def test_start_waits_for_stream_up_to_limit(tmp_path: Path) -> None:
     async with simulator(2, directory=tmp_path, stream_wait=0.05) as service, talker(service) as one:
         service.cameras["camera0"].stream_ready.clear()
         assert await one.code("start_recording", device="camera0") == -32050
@@ -121,7 +121,7 @@ async def test_generation_1_gets_stuck_after_a_timed_recording(tmp_path: Path) -
         assert (await one.ask("list_recordings"))["total"] == 1
 
 
-async def test_a_timer_of_generation_1_ends_another_recording(tmp_path: Path) -> None:
+async def test_timer_of_generation_1_ends_later_recording(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path) as service, talker(service) as one:
         await one.ask("start_recording", device=VIDEO, duration=0.3)
         await one.ask("stop_recording", device=VIDEO)
@@ -131,7 +131,7 @@ async def test_a_timer_of_generation_1_ends_another_recording(tmp_path: Path) ->
         assert (ended["params"]["status"], ended["params"]["filename"]) == ("STOPPED", second["filename"])
 
 
-async def test_a_timed_recording_of_generation_2_ends_and_the_camera_is_free(tmp_path: Path) -> None:
+async def test_timed_recording_of_generation_2_frees_camera(tmp_path: Path) -> None:
     async with simulator(2, directory=tmp_path) as service, talker(service) as one:
         await one.ask("subscribe_events", topics=["recording.stop"])
         first = await one.ask("start_recording", device="camera0", duration=0.05)
@@ -249,7 +249,7 @@ async def test_other_paths_are_closed_with_1008_by_generation_1() -> None:
             assert refusal.value.status == 404
 
 
-async def test_a_frame_over_a_mebibyte_is_closed_with_1009() -> None:
+async def test_frame_over_one_mebibyte_closes_with_1009() -> None:
     async with simulator(1, clip=None) as service, talker(service) as one:
         await one.send("ping", padding="x" * 1_000_000)
         assert (await one.receive())["result"] == "pong"
@@ -277,7 +277,7 @@ async def test_listing_fails_always_on_one_release(tmp_path: Path) -> None:
         assert (await one.ask("list_snapshots"))["total"] == 0
 
 
-async def test_an_orderly_end_is_told_to_who_subscribed_and_closed_with_1001() -> None:
+async def test_shutdown_notifies_subscribers_and_closes_with_1001() -> None:
     async with simulator(2, clip=None) as service, talker(service) as one:
         await one.ask("subscribe_events", topics=["system.shutdown"])
         async with asyncio.TaskGroup() as group:

@@ -76,7 +76,7 @@ async def test_record_and_download(generation: int, tmp_path: Path) -> None:
         assert (await client.download_snapshot(taken.filename, tmp_path / "home")).size == len(picture)
 
 
-async def test_a_take_over_two_services_of_different_generations(tmp_path: Path) -> None:
+async def test_take_over_services_of_both_generations(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
     async with (
@@ -130,7 +130,7 @@ async def test_tokens_that_expire_are_renewed_without_the_caller_noticing(genera
 
 
 @BOTH
-async def test_a_rate_limit_is_waited_out(generation: int) -> None:
+async def test_client_waits_for_rate_limit(generation: int) -> None:
     async with (
         simulator(generation, clip=None, rate_limit=12, rate_window=0.3) as service,
         client_of(service) as client,
@@ -142,7 +142,7 @@ async def test_a_rate_limit_is_waited_out(generation: int) -> None:
 
 
 @BOTH
-async def test_two_clients_that_connect_at_once_are_both_served(generation: int) -> None:
+async def test_clients_connecting_at_once_are_both_served(generation: int) -> None:
     async with simulator(generation, clip=None) as service:
 
         async def visit() -> int:
@@ -194,7 +194,7 @@ async def test_start_with_cut_answer_can_be_stopped(generation: int, tmp_path: P
 @BOTH
 @pytest.mark.parametrize("way", ["armed", "called"])
 @pytest.mark.parametrize("lost", ["cut", "silent"])
-async def test_a_camera_whose_start_was_not_answered_is_not_called_ready(
+async def test_camera_with_unanswered_start_is_not_ready(
     generation: int, way: str, lost: str, tmp_path: Path
 ) -> None:
     """A service's status says that the camera is connected, recording or not."""
@@ -223,7 +223,7 @@ async def test_a_camera_whose_start_was_not_answered_is_not_called_ready(
 
 
 @BOTH
-async def test_a_service_that_comes_back_with_other_cameras_leaves_a_gap(generation: int) -> None:
+async def test_restart_with_other_cameras_leaves_gap(generation: int) -> None:
     async with simulator(generation, clip=None, cameras=["A", "B"]) as service, client_of(service) as client:
         gaps: list[Event] = []
         client.events.subscribe(gaps.append, MissedEvents)
@@ -245,7 +245,7 @@ async def test_cameras_that_come_and_go_are_followed(generation: int) -> None:
         await eventually(lambda: client.camera_state(device) is CameraState.UNAVAILABLE)
 
 
-async def test_a_frozen_service_is_noticed_by_its_silence() -> None:
+async def test_frozen_service_is_detected_by_silence() -> None:
     async with simulator(2, clip=None) as service, client_of(service, quiet_limit=0.2) as client:
         lost = asyncio.Event()
         client.on_connection_lost = lost.set
@@ -270,9 +270,7 @@ async def test_too_many_connections_is_a_lost_connection() -> None:
 
 
 @pytest.mark.parametrize(("codes", "error"), [("seen", MediaMTXError), ("documented", StorageFullError)])
-async def test_a_full_disk_of_the_service_is_what_its_number_says(
-    codes: str, error: type[CameraServiceError]
-) -> None:
+async def test_full_disk_gives_error_of_its_code(codes: str, error: type[CameraServiceError]) -> None:
     faults = ServiceFaults(storage_full=True)
     async with (
         simulator(1, clip=None, faults=faults, codes=codes) as service,
@@ -295,7 +293,7 @@ async def test_interrupted_download_is_resumed(tmp_path: Path) -> None:
         assert local.path.read_bytes() == CLIP
 
 
-async def test_the_release_that_cannot_list_still_gives_the_take_its_file(
+async def test_take_gets_file_from_service_with_broken_listing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "asynccam.systems.mediamtx")
@@ -312,7 +310,7 @@ async def test_the_release_that_cannot_list_still_gives_the_take_its_file(
         assert (len(listed.files), listed.complete) == (2, False)
 
 
-async def test_a_timed_recording_does_not_leave_its_camera_stuck(tmp_path: Path) -> None:
+async def test_timed_recording_leaves_camera_free(tmp_path: Path) -> None:
     async with simulator(1, directory=tmp_path, clip=CLIP) as service, client_of(service) as client:
         device = (await client.get_camera_list())[0].device
         for _ in range(2):
