@@ -63,7 +63,7 @@ def test_camera_repr_has_id() -> None:
     assert repr(PaperCamera()) == "<PaperCamera multicam://Hill-1>"
 
 
-def test_incomplete_camera_class_is_abstract() -> None:
+def test_incomplete_camera_class_cannot_be_instantiated() -> None:
     with pytest.raises(TypeError, match="abstract"):
         type("Half", (PaperCamera,), {"status": Camera.status})()
 

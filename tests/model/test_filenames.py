@@ -60,7 +60,7 @@ def test_long_name_is_cut_between_characters() -> None:
     assert name == "€" * 65 + ".mp4"  # 3 bytes each; 196 are left of 200
 
 
-def test_overlong_extension_is_cut() -> None:
+def test_overlong_extension_is_not_kept() -> None:
     name = safe_name("a." + "x" * 300)
     assert name == "a." + "x" * 198
 

@@ -187,7 +187,7 @@ def test_offset_interval_contains_truth(rounding: object, step: float, drift: fl
         assert found.interval.contains(offset + drift * found.at)
 
 
-def test_thousand_round_trips_are_fast() -> None:
+def test_thousand_round_trips_match_pairwise_comparison() -> None:
     """The same result as comparing each with each, from sorted sweeps."""
     chance = random.Random(5)
     trips = []
