@@ -76,10 +76,6 @@ class Interval:
         """Return the interval of the value plus ``by``."""
         return Interval(self.low + by, self.high + by)
 
-    def widened(self, by: float) -> "Interval":
-        """Return the interval with both ends moved outward by ``by`` (>= 0)."""
-        return Interval(self.low - by, self.high + by)
-
     def excludes(self, other: "Interval") -> bool:
         """Return whether the two have no value in common."""
         return self.low > other.high or other.low > self.high
@@ -93,17 +89,10 @@ class Combined:
         interval: Intersection of the evidence. With contradictions, it contains the true value if all
             undisputed pieces are right, and at least one of the disputed ones.
         contradictions: Names of each two pieces of evidence that exclude one another.
-        limits: Names of the pieces that set the lower and the upper end.
     """
 
     interval: Interval
     contradictions: tuple[tuple[str, str], ...]
-    limits: tuple[str, str]
-
-    @property
-    def consistent(self) -> bool:
-        """Return whether one value agrees with all of the evidence."""
-        return not self.contradictions
 
 
 def combine(evidence: Iterable[tuple[str, Interval]]) -> Combined:
@@ -122,14 +111,12 @@ def combine(evidence: Iterable[tuple[str, Interval]]) -> Combined:
     agreed = [piece for piece in every if piece not in disputed]
     # Intervals that overlap pairwise have a value in common (Helly's theorem in one dimension). So neither
     # the intersection of those that agree with all others nor its overlap with each disputed one is empty.
-    lows = [(interval.low, name) for name, interval in agreed]
-    highs = [(interval.high, name) for name, interval in agreed]
+    lows = [interval.low for _, interval in agreed]
+    highs = [interval.high for _, interval in agreed]
     if disputed:
-        lows.append(min((interval.low, name) for name, interval in disputed))
-        highs.append(max((interval.high, name) for name, interval in disputed))
-    low, high = max(lows), min(highs)
-    names = tuple((a[0], b[0]) for a, b in pairs)
-    return Combined(Interval(low[0], high[0]), names, (low[1], high[1]))
+        lows.append(min(interval.low for _, interval in disputed))
+        highs.append(max(interval.high for _, interval in disputed))
+    return Combined(Interval(max(lows), min(highs)), tuple((a[0], b[0]) for a, b in pairs))
 
 
 # -- one measurement: many round trips --------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import struct
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,12 +67,11 @@ class Dispatcher:
         response: dict[str, Any] = {"jsonrpc": "2.0"}
         self._service.requests += 1
         try:
-            try:
-                with thread_errors():
-                    response["result"] = await self._result(client, document, after)
-            except BusyError as error:
-                raise RefusedCall(RefusalReason.INTERNAL, detail=str(error)) from error
-        except RefusedCall as refusal:
+            with thread_errors():
+                response["result"] = await self._result(client, document, after)
+        except (RefusedCall, BusyError) as error:
+            internal = RefusedCall(RefusalReason.INTERNAL, detail=str(error))
+            refusal = error if isinstance(error, RefusedCall) else internal
             self._service.errors += 1
             response["error"] = refusal.document(self._service.ways)
         response["id"] = document.get("id")
@@ -245,10 +245,7 @@ class ClientConnection:
         except RefusedCall as refusal:
             self.post({"jsonrpc": "2.0", "error": refusal.document(self._service.ways), "id": None})
             return
-        if not self._service.ways.serial:
-            await self._respond(document)
-            return
-        async with self._turn:
+        async with self._turn if self._service.ways.serial else nullcontext():
             await self._respond(document)
 
     async def _respond(self, document: dict[str, Any]) -> None:

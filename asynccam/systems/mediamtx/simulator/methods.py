@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partialmethod
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -82,7 +82,7 @@ class Call:
     client: ClientSession
     method: str
     params: dict[str, Any]
-    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    afterwards: list[Callable[[], None]]
 
     def text(self, name: str) -> str:
         """Return a required string."""

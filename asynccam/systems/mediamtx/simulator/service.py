@@ -56,7 +56,7 @@ class ClientSession:
 class SimulatedService:
     """Cameras by device, clients (newest last), external streams by URL, and counters of a service.
 
-    ``host`` appears in stream URLs.
+    ``host`` appears in stream URLs. Files and tasks, ``store`` and ``scope``, are set by `open`.
     """
 
     def __init__(self, ways: ServiceWays, faults: ServiceFaults, host: str) -> None:
@@ -67,17 +67,8 @@ class SimulatedService:
         self.clients: list[ClientSession] = []
         self.external: dict[str, dict[str, Any]] = {}
         self.retention: dict[str, Any] = {"policy_type": "manual", "enabled": False}
-        self._began = time.monotonic()
         self.requests = 0
         self.errors = 0
-        self.scope = TaskScope("simulated service")
-        self._store: FileStore | None = None
-
-    @property
-    def store(self) -> FileStore:
-        """Files of the service."""
-        assert self._store is not None
-        return self._store
 
     @property
     def uptime(self) -> float:
@@ -86,7 +77,7 @@ class SimulatedService:
 
     def open(self, store: FileStore) -> None:
         """Start with these files."""
-        self._store = store
+        self.store = store
         self.scope = TaskScope("simulated service")
         self._began = time.monotonic()
 
