@@ -25,6 +25,7 @@ _NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 _DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
 _PASSING: Final = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY | _CLOEXEC
 """For directories on the way; ``O_PATH`` needs no permission to list them."""
+_IS_LINK: Final = "it is a symbolic link, which is not followed here"
 _PIECE: Final = 1 << 20
 UNFINISHED: Final = ".new"
 """End of the names of files that `Folder.write_new` has not finished."""
@@ -290,7 +291,7 @@ class Folder:
         """Raise an error unless the status is that of a file of this directory."""
         path = str(self.path / name)
         if stat.S_ISLNK(status.st_mode):
-            raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed here", path)
+            raise OSError(errno.ELOOP, _IS_LINK, path)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", path)
         if self._strict and status.st_nlink > 1 and status.st_nlink > self._count(status):
@@ -336,8 +337,7 @@ def _open(path: str | Path, flags: int, mode: int = 0o777, **options: Any) -> in
         raise FileNotFoundError(errno.ENOENT, str(error), str(path)) from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            words = "it is a symbolic link, which is not followed here"
-            raise OSError(errno.ELOOP, words, str(path)) from None
+            raise OSError(errno.ELOOP, _IS_LINK, str(path)) from None
         raise
 
 

@@ -101,11 +101,6 @@ class SimCamera:
         return {"bytes_sent": 0, "readers": readers, "uptime": uptime}
 
 
-def device_name(index: int, generation: int) -> str:
-    """Return a generation's name of a camera."""
-    return f"/dev/video{index}" if generation == 1 else f"camera{index}"
-
-
 def time_value(seconds: float, ways: ServiceWays) -> Any:
     """Return Unix seconds as the service writes them."""
     return seconds if ways.number_times else datetime.fromtimestamp(seconds, UTC).isoformat()

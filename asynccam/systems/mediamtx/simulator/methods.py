@@ -109,13 +109,6 @@ class Call:
             raise _invalid(f"{name} must be {least} to {most or 'any number'}")
         return value
 
-    def texts(self, name: str) -> list[str]:
-        """Return a required list of strings."""
-        value = self.params.get(name)
-        if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-            raise _invalid(f"{name} must be a list of texts")
-        return value
-
     def filename(self) -> str:
         """Return a file name, which is not a path."""
         name = self.text("filename")
@@ -254,17 +247,19 @@ class ServiceMethods:
         page = [self._describe(file, kind) for file in files[offset : offset + limit]]
         return {"files": page, "total": len(files), "limit": limit, "offset": offset}
 
-    async def _file_info(self, call: Call, kind: str) -> dict[str, Any]:
+    def _file(self, call: Call, kind: str) -> ServedFile:
         name = call.filename()
         file = self._service.store.files[kind].get(name)
         if file is None:
             raise RefusedCall(RefusalReason.FILE, {"resource": kind.removesuffix("s"), "id": name})
-        return self._describe(file, kind)
+        return file
+
+    async def _file_info(self, call: Call, kind: str) -> dict[str, Any]:
+        return self._describe(self._file(call, kind), kind)
 
     async def _delete(self, call: Call, kind: str) -> dict[str, Any]:
-        name = call.filename()
-        if await self._service.store.delete(kind, name) is None:
-            raise RefusedCall(RefusalReason.FILE, {"resource": kind.removesuffix("s"), "id": name})
+        name = self._file(call, kind).name
+        await self._service.store.delete(kind, name)
         return {"filename": name, "deleted": True, "message": f"{name} was deleted"}
 
     _list_recordings = partialmethod(_page, kind=RECORDINGS)
@@ -477,7 +472,9 @@ def _invalid(detail: str) -> RefusedCall:
 
 
 def _known_topics(call: Call) -> list[str]:
-    topics = call.texts("topics")
+    topics = call.params.get("topics")
+    if not isinstance(topics, list) or not topics or not all(isinstance(topic, str) for topic in topics):
+        raise _invalid("topics must be a list of texts")
     unknown = sorted(set(topics) - set(TOPICS))
     if unknown:
         raise RefusedCall(RefusalReason.PARAMS, {"invalid_topics": unknown}, detail="unknown topics")

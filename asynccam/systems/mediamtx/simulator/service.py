@@ -1,6 +1,7 @@
 """State of a simulated service, without sockets: cameras, recordings, clients and notifications."""
 
 import asyncio
+import itertools
 import time
 import uuid
 from collections import deque
@@ -18,7 +19,6 @@ from asynccam.systems.mediamtx.simulator.cameras import (
     FinishRecording,
     SimCamera,
     SimRecording,
-    device_name,
     time_value,
 )
 from asynccam.systems.mediamtx.simulator.errors import RefusalReason, RefusedCall
@@ -96,9 +96,9 @@ class SimulatedService:
     def add_camera(self, name: str, device: str) -> SimCamera:
         """Add a camera and notify clients; raise `UsageError` if there is one of this device."""
         if not device:
-            index = 0
-            while (device := device_name(index, self.ways.generation)) in self.cameras:
-                index += 1
+            prefix = "/dev/video" if self.ways.generation == 1 else "camera"
+            names = (f"{prefix}{index}" for index in itertools.count())
+            device = next(name for name in names if name not in self.cameras)
         if device in self.cameras:
             raise UsageError(f"there is a camera {device} already")
         stream = device.rpartition("/")[2].replace("video", "camera")

@@ -170,12 +170,11 @@ class FileStore:
         self.files[kind][name] = file
         return file
 
-    async def delete(self, kind: str, name: str) -> ServedFile | None:
-        """Delete a file and return it; None if there is none of this name."""
+    async def delete(self, kind: str, name: str) -> None:
+        """Delete a file; harmless if there is none of this name."""
         file = self.files[kind].pop(name, None)
         if file is not None:
             await asyncio.to_thread(file.path.unlink, missing_ok=True)
-        return file
 
     async def read(self, file: ServedFile, start: int, size: int) -> bytes:
         """Return at most ``size`` bytes of a file."""
