@@ -28,7 +28,7 @@ VIRTUAL = {name: peer for name, peer in COMBINATIONS.items() if peer.protocol ==
 
 @pytest.mark.parametrize("samples", [1, 2, 8, 32])
 @pytest.mark.parametrize("name", VIRTUAL)
-async def test_the_truth_is_inside_in_every_run(name: str, samples: int) -> None:
+async def test_truth_within_bound_in_every_run(name: str, samples: int) -> None:
     peer = VIRTUAL[name]
     clock = VirtualClock()
     lost = 0
@@ -45,7 +45,7 @@ async def test_the_truth_is_inside_in_every_run(name: str, samples: int) -> None
     assert lost < (10 if samples == 1 else 1)
 
 
-async def test_the_bound_with_50_ms_of_jitter_shrinks_with_the_samples() -> None:
+async def test_bound_shrinks_with_samples_at_50_ms_jitter() -> None:
     """The shortest of 8 round trips gives 11 ms, of 32 still 5.5 ms."""
     clock, medians = VirtualClock(), {}
     for samples in (8, 32, 64):
@@ -62,9 +62,7 @@ async def test_the_bound_with_50_ms_of_jitter_shrinks_with_the_samples() -> None
 
 @pytest.mark.parametrize("drift", [100e-6, -100e-6, 300e-6])
 @pytest.mark.parametrize("network", ["quiet", "jitter", "wifi"])
-async def test_a_line_through_measurements_holds_for_ten_minutes_and_after(
-    drift: float, network: str
-) -> None:
+async def test_line_through_measurements_over_ten_minutes(drift: float, network: str) -> None:
     chance = random.Random(1)
     for one in runs_of(Peer("tcp", drift=drift, network=network), 20, seed=2):
         clock, found = VirtualClock(), []
@@ -97,7 +95,7 @@ REAL = (
 )
 
 
-async def test_the_truth_is_inside_against_processes() -> None:
+async def test_truth_within_bound_against_processes() -> None:
     origin = Origin.now()
     # Drift since the origin makes 1 s of it worth 0.1 ms.
     peers = [

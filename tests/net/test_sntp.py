@@ -34,7 +34,7 @@ def test_request_discloses_only_the_nonce() -> None:
     assert sntp.build_request(NONCE) == b"\x23" + bytes(39) + bytes.fromhex("0123456789abcdef")
 
 
-def test_a_good_reply_is_read() -> None:
+def test_reply_fields() -> None:
     reply = sntp.parse_reply(GOOD, NONCE)
     assert reply == sntp.SntpReply(received=0x83AA7E81_80000000, sent=0x83AA7E81_C0000000, stratum=2)
     assert sntp.from_ntp(reply.received, near=0.0) == 1.5
@@ -106,7 +106,7 @@ def test_times_by_hand() -> None:
     assert sntp.from_ntp(2_208_988_800 << 32, near=0.0) == 0.0
 
 
-def test_the_era_that_begins_in_2036() -> None:
+def test_times_in_the_era_of_2036() -> None:
     rollover = 2_085_978_496  # 2036-02-07 06:28:16 UTC
     assert sntp.to_ntp(rollover) == 0
     assert sntp.to_ntp(rollover - 1) == 0xFFFF_FFFF << 32
@@ -115,7 +115,7 @@ def test_the_era_that_begins_in_2036() -> None:
     assert sntp.from_ntp(0, near=-2e9) == -2_208_988_800
 
 
-def test_a_difference_across_the_end_of_the_era() -> None:
+def test_difference_across_eras() -> None:
     assert sntp.signed_difference(1 << 32, 0xFFFF_FFFF << 32) == 2.0
     assert sntp.signed_difference(0xFFFF_FFFF << 32, 1 << 32) == -2.0
     across = with_bytes(32, *bytes.fromhex("ffffffff800000000000000080000000"))

@@ -39,7 +39,7 @@ def holds(directory: Path, data: bytes) -> bool:
 
 @pytest.mark.parametrize("sent", [0, 1, 100, 999])
 @pytest.mark.parametrize("ahead", [0, 1])
-async def test_the_peer_closes_early(
+async def test_peer_closes_early(
     tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int, ahead: int
 ) -> None:
     ours, peer = pair
@@ -57,7 +57,7 @@ async def test_the_peer_closes_early(
 
 
 @pytest.mark.parametrize("sent", [BYTES_PER_TURN - 1, BYTES_PER_TURN, BYTES_PER_TURN + 1, 2 * MIB])
-async def test_the_peer_closes_between_turns(
+async def test_peer_closes_between_turns(
     tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int
 ) -> None:
     ours, peer = pair
@@ -73,7 +73,7 @@ async def test_the_peer_closes_between_turns(
     assert holds(tmp_path, data)
 
 
-async def test_the_error_names_file_and_peer(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
+async def test_error_names_file_and_peer(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     port = peer.getsockname()[1]
     peer.close()
@@ -83,7 +83,7 @@ async def test_the_error_names_file_and_peer(tmp_path: Path, pair: Pair, engine:
 
 
 @pytest.mark.parametrize("sent", [0, 1000])
-async def test_the_peer_resets(tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int) -> None:
+async def test_peer_resets(tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int) -> None:
     ours, peer = pair
     data = sample(2000)
     part = await PartFile.open(tmp_path, "a", size=2000)
@@ -99,7 +99,7 @@ async def test_the_peer_resets(tmp_path: Path, pair: Pair, engine: TransferMetho
 
 
 @pytest.mark.parametrize("sent", [0, 700])
-async def test_the_peer_falls_silent(tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int) -> None:
+async def test_peer_falls_silent(tmp_path: Path, pair: Pair, engine: TransferMethod, sent: int) -> None:
     ours, peer = pair
     data = sample(1000)
     await send(peer, data[:sent])
@@ -110,7 +110,7 @@ async def test_the_peer_falls_silent(tmp_path: Path, pair: Pair, engine: Transfe
     assert holds(tmp_path, data[:sent])
 
 
-async def test_a_slow_peer_is_not_a_silent_one(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
+async def test_slow_peer_does_not_stall(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     part = await PartFile.open(tmp_path, "a", size=20)
     coming = asyncio.create_task(receive_file(ours, part, 20, stall_timeout=0.4, method=engine))
@@ -125,7 +125,7 @@ async def test_a_slow_peer_is_not_a_silent_one(tmp_path: Path, pair: Pair, engin
 # -- the disk -----------------------------------------------------------------------------------
 
 
-async def test_the_disk_refuses(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
+async def test_disk_error(tmp_path: Path, pair: Pair, engine: TransferMethod) -> None:
     ours, peer = pair
     data = sample(2 * MIB)
     part = await PartFile.open(tmp_path, "a", size=len(data))

@@ -39,7 +39,7 @@ async def test_write_and_commit(tmp_path: Path) -> None:
     assert file.seconds > 0
 
 
-async def test_the_directory_is_made(tmp_path: Path) -> None:
+async def test_open_makes_the_directory(tmp_path: Path) -> None:
     async with await PartFile.open(tmp_path / "take" / "camera", "a", size=0) as part:
         file = await part.commit("a")
     assert file.path == tmp_path / "take" / "camera" / "a"
@@ -52,7 +52,7 @@ async def test_without_digest(tmp_path: Path) -> None:
     assert (await part.commit("a")).sha256 == ""
 
 
-async def test_the_digest_follows_over_many_slices(tmp_path: Path) -> None:
+async def test_digest_over_many_slices(tmp_path: Path) -> None:
     data = sample(20 * MIB + 7)
     async with await PartFile.open(tmp_path, "a", size=len(data)) as part:
         for start in range(0, len(data), MIB):
@@ -160,7 +160,7 @@ async def test_open_in_an_unusable_directory(tmp_path: Path, obstacle: str) -> N
         await PartFile.open(directory, "a", size=1)
 
 
-async def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+async def test_open_negative_size(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not -1"):
         await PartFile.open(tmp_path, "a", size=-1)
 
@@ -185,7 +185,7 @@ async def test_commit_less_than_announced(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a.part": b"ab"}
 
 
-async def test_an_empty_part_is_not_kept(tmp_path: Path) -> None:
+async def test_empty_part_is_not_kept(tmp_path: Path) -> None:
     part = await PartFile.open(tmp_path, "a", size=3)
     assert await part.keep() is None
     assert contents(tmp_path) == {}

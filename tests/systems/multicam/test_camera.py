@@ -44,7 +44,7 @@ async def test_connect_identifies_the_device() -> None:
             assert isinstance(found.client, MultiCamClient)
 
 
-async def test_an_id_is_a_uri_whatever_the_device_calls_itself() -> None:
+async def test_id_of_an_unusual_device_name_is_a_uri() -> None:
     answer = b'{"deviceId":"Lab 2/left","status":"ready","timestamp":1.5}'
     async with Peer(says(answer)) as peer:
         found = await MultiCamCamera.connect(f"multicam://127.0.0.1:{peer.port}")
@@ -115,7 +115,7 @@ async def test_status_details() -> None:
         assert (await camera(peer).status()).battery is None
 
 
-async def test_a_device_that_answers_as_another_is_noted_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_changed_device_id_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with Peer(Android().talk) as peer:
         device = camera(peer, "Valley")
         with caplog.at_level(logging.WARNING):
@@ -151,7 +151,7 @@ async def test_record_stop_and_fetch(
     assert local.sha256 == hashlib.sha256(local.path.read_bytes()).hexdigest()
 
 
-async def test_a_file_that_is_packed_later_has_no_size_yet(tmp_path: Path) -> None:
+async def test_stop_file_packed_later_has_no_size(tmp_path: Path) -> None:
     oak = Oak()
     oak.recording = True
     async with Peer(oak.talk) as peer:
@@ -187,7 +187,7 @@ async def test_clock() -> None:
     assert abs(offset.offset) <= offset.bound + 0.001
 
 
-async def test_a_moved_device_is_followed() -> None:
+async def test_follow_moved_device() -> None:
     async with Peer(Android().talk) as old, Peer(Android().talk) as new:
         shot = camera(old)
         await shot.status()
@@ -197,7 +197,7 @@ async def test_a_moved_device_is_followed() -> None:
         assert (old.opened, new.opened) == (1, 1)
 
 
-async def test_closing_a_camera_closes_what_it_armed(tmp_path: Path) -> None:
+async def test_camera_close_closes_armed_starts(tmp_path: Path) -> None:
     async with Peer(Android().talk) as peer:
         shot = camera(peer)
         await shot.feature(Record).arm(RecordPlan(tmp_path))

@@ -44,7 +44,7 @@ async def test_status_of_each_kind_of_device() -> None:
         assert (status.status, status.raw_status, status.isRecording) == ("ready", "Ready", False)
 
 
-async def test_heartbeat_brings_the_devices_time() -> None:
+async def test_heartbeat_returns_device_time() -> None:
     async with Peer(Oak().talk) as peer:
         before = time.time()
         answer = await client(peer).heartbeat()
@@ -52,7 +52,7 @@ async def test_heartbeat_brings_the_devices_time() -> None:
         assert before <= answer.timestamp <= time.time()
 
 
-async def test_an_error_status_is_an_answer_to_a_status_query() -> None:
+async def test_device_status_returns_error_status() -> None:
     oak = Oak()
     oak.disconnected = True
     async with Peer(oak.talk) as peer:
@@ -74,7 +74,7 @@ async def test_start_and_stop(kind: type[Oak] | type[Android] | type[Ios]) -> No
     assert [one["deviceId"] for one in device.commands] == ["controller"] * 4
 
 
-async def test_a_scheduled_start_carries_its_time() -> None:
+async def test_scheduled_start_sends_its_time() -> None:
     device = Android()
     async with Peer(device.talk) as peer:
         answer = await client(peer, device_id="lab-7").start_recording(1729000003.5)
@@ -82,7 +82,7 @@ async def test_a_scheduled_start_carries_its_time() -> None:
     assert (device.commands[0]["timestamp"], device.commands[0]["deviceId"]) == (1729000003.5, "lab-7")
 
 
-async def test_a_command_is_one_bare_json_document_in_one_read() -> None:
+async def test_command_is_one_json_document_in_one_write() -> None:
     device = Android()
     async with Peer(device.talk) as peer:
         await client(peer).heartbeat()
@@ -92,7 +92,7 @@ async def test_a_command_is_one_bare_json_document_in_one_read() -> None:
     assert json.loads(device.reads[0])["command"] == "HEARTBEAT"
 
 
-async def test_each_command_has_its_own_connection() -> None:
+async def test_one_connection_per_command() -> None:
     async with Peer(Android().talk) as peer:
         controller = client(peer)
         for _ in range(3):
@@ -110,20 +110,20 @@ async def test_list_files_in_both_dialects() -> None:
         assert (entry.fileName, entry.fileId, entry.fileSize) == ("iPhone-7_1.mov", "iPhone-7_1", 9)
 
 
-async def test_a_list_of_many_reads_arrives_whole() -> None:
+async def test_list_files_over_many_reads() -> None:
     oak = Oak({f"video_{number}.zip": b"x" for number in range(5000)})
     async with Peer(oak.talk) as peer:
         assert len((await client(peer).list_files()).files) == 5000
 
 
-async def test_an_older_android_refuses_to_list_without_a_word() -> None:
+async def test_list_files_refused_without_message() -> None:
     async with Peer(Android().talk) as peer:
         with pytest.raises(DeviceError, match=r"refused LIST_FILES: error$") as caught:
             await client(peer).list_files()
         assert caught.value.status == "error"
 
 
-async def test_refusals_have_their_own_errors() -> None:
+async def test_refusal_error_types() -> None:
     android, oak = Android(), Oak()
     android.synchronized = False
     oak.disconnected = True
@@ -146,30 +146,30 @@ async def test_refusals_have_their_own_errors() -> None:
         b'{"deviceId":"a","status":"File not found","timestamp":1}',
     ],
 )
-async def test_a_file_that_is_not_there(words: bytes) -> None:
+async def test_download_missing_file_refusal(words: bytes) -> None:
     async with Peer(says(words)) as peer:
         with pytest.raises(NotFoundError):
             await client(peer).upload_to_cloud("v.mp4", upload_url="https://bucket/v.mp4")
 
 
-async def test_an_unknown_status_is_kept_and_no_error() -> None:
+async def test_unknown_status_is_not_an_error() -> None:
     async with Peer(says(b'{"deviceId":"a","status":"polishing lens","timestamp":5}')) as peer:
         assert (await client(peer).start_recording()).status == "polishing lens"
 
 
-async def test_an_answer_cut_anywhere_is_the_same_answer() -> None:
+async def test_reply_any_cuts() -> None:
     for pieces in [*list(every_cut(READY))[::7], [bytes([byte]) for byte in READY]]:
         async with Peer(says(*pieces)) as peer:
             assert (await client(peer).device_status()).deviceId == "dévice"
 
 
 @pytest.mark.parametrize("tail", [b"\0", b"\r\n", b"\n\0\0", b'{"command":"HEARTBEAT","timestamp":2.5}'])
-async def test_what_follows_an_answer_is_no_matter(tail: bytes) -> None:
+async def test_bytes_after_reply_are_ignored(tail: bytes) -> None:
     async with Peer(says(READY + tail)) as peer:
         assert (await client(peer).device_status()).status == "ready"
 
 
-async def test_a_length_prefixed_answer_is_understood() -> None:
+async def test_reply_with_length_prefix() -> None:
     async with Peer(says(len(READY).to_bytes(4, "big") + READY)) as peer:
         assert (await client(peer).device_status()).status == "ready"
 
@@ -192,7 +192,7 @@ async def test_invalid_reply_is_a_protocol_error(nonsense: bytes) -> None:
             await client(peer, retries=0).device_status()
 
 
-async def test_upload_sends_both_names_and_what_it_needs() -> None:
+async def test_upload_command_fields() -> None:
     device = Android()
     device.obey = lambda command: (  # type: ignore[method-assign]
         b'{"deviceId":"a","status":"upload_queued","timestamp":1.5,"fileName":"v.mp4","fileSize":9}'
@@ -208,7 +208,7 @@ async def test_upload_sends_both_names_and_what_it_needs() -> None:
     )
 
 
-async def test_send_returns_the_answer_as_it_is() -> None:
+async def test_send_returns_unchanged_reply() -> None:
     oak = Oak({"a.zip": b"1"})
     async with Peer(oak.talk) as peer:
         controller = client(peer)
@@ -223,7 +223,7 @@ async def test_send_returns_the_answer_as_it_is() -> None:
         assert oak.told("GET_VIDEO") == 0
 
 
-async def test_a_long_command_is_sent_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_long_command_logs_warning(caplog: pytest.LogCaptureFixture) -> None:
     device = Android()
     async with Peer(device.talk) as peer:
         with caplog.at_level(logging.WARNING):
@@ -282,7 +282,7 @@ async def test_clock_measurement_keeps_samples_when_the_device_is_lost() -> None
     assert abs(offset.offset) <= offset.bound
 
 
-async def test_several_addresses_are_tried_and_the_good_one_remembered() -> None:
+async def test_connect_remembers_the_address_that_accepts() -> None:
     async with Peer(Android().talk) as peer:
         controller = MultiCamClient(["127.0.0.9", "::1", "127.0.0.1"], peer.port, timeout=5.0)
         assert (await controller.device_status()).status == "ready"

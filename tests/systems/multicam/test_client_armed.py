@@ -30,7 +30,7 @@ def client(peer: Peer | int, **options: object) -> MultiCamClient:
     return MultiCamClient("127.0.0.1", port, timeout=5.0, backoff=backoff, **options)  # type: ignore[arg-type]
 
 
-async def test_release_sends_in_place_and_accepted_brings_the_answer() -> None:
+async def test_release_and_accepted() -> None:
     device = Android()
     async with Peer(device.talk) as peer:
         armed = await client(peer, device_id="lab").arm()
@@ -53,7 +53,7 @@ async def test_release_sends_in_place_and_accepted_brings_the_answer() -> None:
     )
 
 
-async def test_a_start_for_now_carries_the_moment_it_left() -> None:
+async def test_release_for_now_sends_the_present_time() -> None:
     device = Android()
     async with Peer(device.talk) as peer:
         armed = await client(peer).arm()
@@ -62,7 +62,7 @@ async def test_a_start_for_now_carries_the_moment_it_left() -> None:
         assert device.commands[0]["timestamp"] == armed.commanded_at
 
 
-async def test_the_command_leaves_before_release_returns() -> None:
+async def test_release_sends_before_it_returns() -> None:
     """Read by a bare socket without giving the loop a turn."""
     listener = socket.create_server(("127.0.0.1", 0))
     with listener:
@@ -77,7 +77,7 @@ async def test_the_command_leaves_before_release_returns() -> None:
             assert (await armed.accepted()).status == "scheduled_recording_accepted"
 
 
-async def test_a_thousand_in_one_pass_of_the_loop() -> None:
+async def test_release_a_thousand_in_one_turn() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(1000, (hard - 200) // 2)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * count + 200), hard))
@@ -93,7 +93,7 @@ async def test_a_thousand_in_one_pass_of_the_loop() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_refusal() -> None:
+async def test_accepted_refusal() -> None:
     device = Android()
     device.synchronized = False
     async with Peer(device.talk) as peer:
@@ -104,7 +104,7 @@ async def test_a_refusal() -> None:
         assert armed.closed
 
 
-async def test_arming_a_device_that_is_not_there() -> None:
+async def test_arm_unreachable_device() -> None:
     async with Peer(silent) as gone:
         pass
     with pytest.raises(ConnectionError) as caught:
@@ -113,7 +113,7 @@ async def test_arming_a_device_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("by_reset", [False, True])
-async def test_a_dropped_connection_is_replaced_before_the_start(by_reset: bool) -> None:
+async def test_armed_connection_dropped_is_replaced(by_reset: bool) -> None:
     device = DropsIdle(2, by_reset=by_reset)
     async with Peer(device.talk) as peer:
         armed = await client(peer).arm()
@@ -123,7 +123,7 @@ async def test_a_dropped_connection_is_replaced_before_the_start(by_reset: bool)
         assert len(device.commands) == 1
 
 
-async def test_heartbeats_while_it_waits_are_passed_over() -> None:
+async def test_armed_skips_heartbeats() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'{"command":"HEARTBEAT","timestamp":1729000000.25,"deviceId":"iPhone-7"}')
         await reader.read(4096)
@@ -138,7 +138,7 @@ async def test_heartbeats_while_it_waits_are_passed_over() -> None:
         assert (await armed.accepted()).deviceId == "a"
 
 
-async def test_a_start_for_now_without_a_connection_is_not_executed() -> None:
+async def test_release_for_now_while_disconnected() -> None:
     async with Peer(silent) as peer:
         armed = await client(peer).arm()
         await eventually(lambda: peer.opened == 1)
@@ -149,7 +149,7 @@ async def test_a_start_for_now_without_a_connection_is_not_executed() -> None:
     assert not caught.value.maybe_executed
 
 
-async def test_a_start_for_later_is_delivered_once_the_device_is_back() -> None:
+async def test_release_for_later_is_sent_after_reconnect() -> None:
     device = Android()
     async with Peer(silent) as peer:
         armed = await client(peer).arm()
@@ -165,7 +165,7 @@ async def test_a_start_for_later_is_delivered_once_the_device_is_back() -> None:
     device.close()
 
 
-async def test_giving_up_on_a_start_that_could_not_be_delivered_yet() -> None:
+async def test_close_before_late_delivery() -> None:
     async with Peer(silent) as peer:
         armed = await client(peer).arm()
         await eventually(lambda: peer.opened == 1)
@@ -177,7 +177,7 @@ async def test_giving_up_on_a_start_that_could_not_be_delivered_yet() -> None:
     await armed.aclose()
 
 
-async def test_a_start_for_later_whose_time_passes_was_not_sent() -> None:
+async def test_release_for_later_fails_when_due() -> None:
     async with Peer(silent) as peer:
         armed = await client(peer).arm()
         await eventually(lambda: peer.opened == 1)
@@ -189,7 +189,7 @@ async def test_a_start_for_later_whose_time_passes_was_not_sent() -> None:
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
-async def test_a_connection_lost_after_the_command_may_have_started_it(then: str) -> None:
+async def test_connection_lost_after_release(then: str) -> None:
     async with Peer(says(then=then)) as peer:
         armed = await client(peer).arm()
         armed.release(None)
@@ -199,7 +199,7 @@ async def test_a_connection_lost_after_the_command_may_have_started_it(then: str
         assert peer.opened == 1
 
 
-async def test_silence_after_the_command() -> None:
+async def test_no_reply_after_release() -> None:
     async with Peer(silent) as peer:
         armed = await client(peer).arm()
         armed.release(None)
@@ -209,7 +209,7 @@ async def test_silence_after_the_command() -> None:
         await armed.aclose()
 
 
-async def test_garbage_after_the_command() -> None:
+async def test_garbage_after_release() -> None:
     async with Peer(says(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as peer:
         armed = await client(peer).arm()
         armed.release(None)
@@ -217,7 +217,7 @@ async def test_garbage_after_the_command() -> None:
             await armed.accepted()
 
 
-async def test_wrong_order_is_refused() -> None:
+async def test_armed_calls_in_wrong_order() -> None:
     async with Peer(Android().talk) as peer:
         armed = await client(peer).arm()
         with pytest.raises(StateError):
@@ -231,7 +231,7 @@ async def test_wrong_order_is_refused() -> None:
         await armed.accepted()
 
 
-async def test_closing_unreleased_sends_nothing() -> None:
+async def test_close_before_release_sends_nothing() -> None:
     device = Android()
     async with Peer(device.talk) as peer:
         armed = await client(peer).arm()
@@ -244,7 +244,7 @@ async def test_closing_unreleased_sends_nothing() -> None:
     assert device.told("START_RECORDING") == 0
 
 
-async def test_closing_while_somebody_waits_for_the_answer() -> None:
+async def test_close_while_accepted_waits() -> None:
     async with Peer(silent) as peer:
         armed = await client(peer).arm()
         armed.release(None)
@@ -255,7 +255,7 @@ async def test_closing_while_somebody_waits_for_the_answer() -> None:
             await waiting
 
 
-async def test_closing_the_client_closes_what_it_armed() -> None:
+async def test_client_close_closes_armed_starts() -> None:
     closed = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -271,7 +271,7 @@ async def test_closing_the_client_closes_what_it_armed() -> None:
         await eventually(lambda: closed == 3)
 
 
-async def test_cancelling_the_wait_leaves_nothing_open() -> None:
+async def test_cancelled_accepted_closes_connection() -> None:
     async with Peer(silent) as peer, client(peer) as controller:
         armed = await controller.arm()
         armed.release(None)

@@ -63,7 +63,7 @@ async def test_download_is_complete(device: Oak | Android | Ios, name: str, tmp_
     assert (sent["command"], sent["fileName"], sent["fileId"]) == ("GET_VIDEO", name, name)
 
 
-async def test_both_names_are_sent_where_they_differ(tmp_path: Path) -> None:
+async def test_download_sends_name_and_id(tmp_path: Path) -> None:
     device = Ios({"iPhone-7_1": BODY})
     async with Peer(device.talk) as peer:
         file = await client(peer).download("iPhone-7_1.mov", tmp_path, file_id="iPhone-7_1")
@@ -71,20 +71,20 @@ async def test_both_names_are_sent_where_they_differ(tmp_path: Path) -> None:
     assert device.commands[0]["fileName"] == "iPhone-7_1.mov"
 
 
-async def test_a_file_of_nothing(tmp_path: Path) -> None:
+async def test_download_empty_file(tmp_path: Path) -> None:
     async with Peer(Oak({"empty.zip": b""}).talk) as peer:
         file = await client(peer).download("empty.zip", tmp_path)
     assert (file.size, file.path.read_bytes()) == (0, b"")
 
 
-async def test_a_file_cut_into_single_bytes(tmp_path: Path) -> None:
+async def test_download_byte_by_byte(tmp_path: Path) -> None:
     wire = framed(b'{"deviceId":"a","fileName":"v.mp4","fileSize":6,"status":"ready"}', b"abcdef")
     async with Peer(says(*(wire[i : i + 1] for i in range(len(wire))))) as peer:
         file = await client(peer).download("v.mp4", tmp_path)
     assert file.path.read_bytes() == b"abcdef"
 
 
-async def test_a_heartbeat_ahead_of_the_file_is_passed_over(tmp_path: Path) -> None:
+async def test_download_skips_heartbeat(tmp_path: Path) -> None:
     async with Peer(says(b'{"command":"HEARTBEAT","timestamp":1.5}' + framed(HEADER, BODY))) as peer:
         assert (await client(peer).download("v.mp4", tmp_path)).size == len(BODY)
 
@@ -99,7 +99,7 @@ async def test_a_heartbeat_ahead_of_the_file_is_passed_over(tmp_path: Path) -> N
         ),
     ],
 )
-async def test_a_file_that_is_not_there(refusal: bytes, tmp_path: Path) -> None:
+async def test_download_missing_file(refusal: bytes, tmp_path: Path) -> None:
     async with Peer(says(refusal)) as peer:
         with pytest.raises(NotFoundError):
             await client(peer).download("v.mp4", tmp_path)
@@ -107,7 +107,7 @@ async def test_a_file_that_is_not_there(refusal: bytes, tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-async def test_another_refusal(tmp_path: Path) -> None:
+async def test_download_other_refusal(tmp_path: Path) -> None:
     async with Peer(says(b'{"deviceId":"a","status":"error","timestamp":1.5}')) as peer:
         with pytest.raises(DeviceError, match="refused GET_VIDEO: error") as caught:
             await client(peer).download("v.mp4", tmp_path)
@@ -115,7 +115,7 @@ async def test_another_refusal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
-async def test_a_file_that_breaks_off_leaves_its_part(then: str, tmp_path: Path) -> None:
+async def test_download_broken_keeps_part(then: str, tmp_path: Path) -> None:
     async with Peer(says(framed(HEADER, BODY[:100_000]), then=then)) as peer:
         with pytest.raises(TransferError) as caught:
             await client(peer).download("v.mp4", tmp_path)
@@ -128,7 +128,7 @@ async def test_a_file_that_breaks_off_leaves_its_part(then: str, tmp_path: Path)
     assert names_in(tmp_path) == [error.part.name]
 
 
-async def test_a_file_that_stalls_leaves_its_part(tmp_path: Path) -> None:
+async def test_download_stalled_keeps_part(tmp_path: Path) -> None:
     async with Peer(says(framed(HEADER, BODY[:1000]))) as peer:
         async with asyncio.timeout(20):
             with pytest.raises(TransferError) as caught:
@@ -137,7 +137,7 @@ async def test_a_file_that_stalls_leaves_its_part(tmp_path: Path) -> None:
     assert caught.value.part.read_bytes() == BODY[:1000]
 
 
-async def test_silence_instead_of_a_file(tmp_path: Path) -> None:
+async def test_download_without_header(tmp_path: Path) -> None:
     async with Peer(silent) as peer:
         with pytest.raises(TimeoutError, match=r"v\.mp4") as caught:
             await client(peer, stall_timeout=0.2).download("v.mp4", tmp_path)
@@ -148,7 +148,7 @@ async def test_silence_instead_of_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pieces", [(), (framed(HEADER, b"")[:30],)])
 @pytest.mark.parametrize("then", ["close", "reset"])
-async def test_a_lost_request_is_never_repeated(pieces: tuple[bytes, ...], then: str, tmp_path: Path) -> None:
+async def test_download_request_is_not_repeated(pieces: tuple[bytes, ...], then: str, tmp_path: Path) -> None:
     """The device may have written a small file to the socket and deleted it: asking again finds nothing."""
     async with Peer(says(*pieces, then=then)) as peer:
         with pytest.raises(ConnectionError) as caught:
@@ -157,7 +157,7 @@ async def test_a_lost_request_is_never_repeated(pieces: tuple[bytes, ...], then:
         assert peer.opened == 1
 
 
-async def test_connecting_is_tried_again(tmp_path: Path) -> None:
+async def test_download_retries_connecting(tmp_path: Path) -> None:
     async with Peer(silent) as gone:
         port = gone.port
     device = Oak({"v.zip": BODY})
@@ -188,7 +188,7 @@ async def test_invalid_reply_instead_of_a_file(nonsense: bytes, tmp_path: Path) 
     assert names_in(tmp_path) == []
 
 
-async def test_a_file_larger_than_the_disk_is_refused_and_left_on_the_device(tmp_path: Path) -> None:
+async def test_download_larger_than_the_disk(tmp_path: Path) -> None:
     huge = b'{"deviceId":"a","fileName":"v.mp4","fileSize":%d,"status":"ready"}' % (1 << 61)
     async with Peer(says(framed(huge, b"x" * 100))) as peer:
         with pytest.raises(InsufficientSpaceError):
@@ -211,7 +211,7 @@ async def test_file_is_not_requested_without_disk_space(
     assert device.files == {"v.zip": BODY}
 
 
-async def test_a_directory_that_cannot_be_is_found_out_first(tmp_path: Path) -> None:
+async def test_download_checks_directory_before_request(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     device = Oak({"v.zip": BODY})
     async with Peer(device.talk) as peer:
@@ -224,7 +224,7 @@ async def test_a_directory_that_cannot_be_is_found_out_first(tmp_path: Path) -> 
     "name",
     ["../../loot.txt", "/etc/passwd", "C:\\\\boot.ini", "CON", "a\\u0000b.mp4", "x" * 300 + ".mp4", ".."],
 )
-async def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
+async def test_download_name_is_not_a_path(name: str, tmp_path: Path) -> None:
     header = b'{"deviceId":"a","fileName":"%b","fileSize":4,"status":"ready"}' % name.encode()
     inside = tmp_path / "a" / "b"
     async with Peer(says(framed(header, b"loot"))) as peer:
@@ -234,7 +234,7 @@ async def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
     assert re.fullmatch(r"[^/\\\0]{1,200}", file.path.name)
 
 
-async def test_an_existing_file_stays(tmp_path: Path) -> None:
+async def test_download_keeps_existing_file(tmp_path: Path) -> None:
     (tmp_path / "v.zip").write_bytes(b"precious")
     async with Peer(Oak({"v.zip": BODY}).talk) as peer:
         file = await client(peer).download("v.zip", tmp_path)
@@ -243,7 +243,7 @@ async def test_an_existing_file_stays(tmp_path: Path) -> None:
     assert file.source == "v.zip"
 
 
-async def test_a_size_other_than_listed_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_download_logs_size_other_than_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for size, noted in ((len(BODY), False), (0, False), (None, False), (12345, True)):
         caplog.clear()
         async with Peer(Oak({"v.zip": BODY}).talk) as peer:
@@ -287,9 +287,7 @@ def nameless(size: bytes, body: bytes) -> bytes:
 
 @pytest.mark.parametrize("then", ["close", "wait"])
 @pytest.mark.parametrize("size", [b"0", b'"0"', b"-1", b"NaN", b"1e400", b'"big"'])
-async def test_bytes_behind_a_header_that_tells_no_size_are_kept(
-    size: bytes, then: str, tmp_path: Path
-) -> None:
+async def test_download_unsized_keeps_first_bytes(size: bytes, then: str, tmp_path: Path) -> None:
     wire = nameless(size, BODY)
     seen: list[tuple[int, int | None]] = []
     async with Peer(says(wire[:100], wire[100:], then=then)) as peer:
@@ -303,13 +301,13 @@ async def test_bytes_behind_a_header_that_tells_no_size_are_kept(
 
 
 @pytest.mark.parametrize("size", [b'"%d"', b"%d.0", b'"%d.0"'])
-async def test_a_size_that_is_text_or_a_float_is_understood(size: bytes, tmp_path: Path) -> None:
+async def test_download_size_as_text_or_float(size: bytes, tmp_path: Path) -> None:
     async with Peer(says(nameless(size % len(BODY), BODY + b"and more"))) as peer:
         file = await client(peer).download("v.mp4", tmp_path)
     assert file.path.read_bytes() == BODY
 
 
-async def test_a_file_of_no_bytes_is_a_file(tmp_path: Path) -> None:
+async def test_download_announced_and_sent_empty(tmp_path: Path) -> None:
     async with Peer(says(nameless(b"0", b""))) as peer:
         file = await client(peer, stall_timeout=0.5).download("v.mp4", tmp_path)
     assert (file.size, file.path.read_bytes()) == (0, b"")
@@ -326,7 +324,7 @@ async def test_unsized_file_shorter_than_listed_is_kept_as_a_part(then: str, tmp
     assert names_in(tmp_path) == ["v.mp4.part"]
 
 
-async def test_a_listed_size_ends_a_file_of_unknown_size(tmp_path: Path) -> None:
+async def test_download_unsized_ends_at_listed_size(tmp_path: Path) -> None:
     async with Peer(says(nameless(b"0", BODY))) as peer:
         file = await client(peer, stall_timeout=600).download("v.mp4", tmp_path, size=len(BODY))
     assert file.path.read_bytes() == BODY

@@ -84,14 +84,14 @@ async def test_commands_that_change_state_are_sent_once(call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", NEVER_REPEATED)
-async def test_a_device_that_is_not_there_executed_nothing(call: Call) -> None:
+async def test_unreachable_device_did_not_execute(call: Call) -> None:
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1") as caught:
         await call(client(await free_port()))
     assert not caught.value.maybe_executed
 
 
 @pytest.mark.parametrize("call", NEVER_REPEATED + REPEATED)
-async def test_silence_ends_at_the_deadline(call: Call) -> None:
+async def test_silent_device_times_out(call: Call) -> None:
     async with Peer(silent) as peer:
         async with asyncio.timeout(20):
             with (
@@ -103,14 +103,14 @@ async def test_silence_ends_at_the_deadline(call: Call) -> None:
         assert peer.opened == 1
 
 
-async def test_a_deadline_of_one_call() -> None:
+async def test_timeout_of_one_call() -> None:
     async with Peer(silent) as peer:
         async with asyncio.timeout(20):
             with pytest.raises(TimeoutError):
                 await client(peer, timeout=60).stop_recording(timeout=0.1)
 
 
-async def test_a_slow_stop_is_waited_for() -> None:
+async def test_slow_stop_reply() -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
         await asyncio.sleep(0.3)  # what makes the stop slow
@@ -123,7 +123,7 @@ async def test_a_slow_stop_is_waited_for() -> None:
         assert (await client(peer, timeout=10).stop_recording()).fileName == "v.mp4"
 
 
-async def test_an_answer_that_breaks_off() -> None:
+async def test_truncated_reply() -> None:
     for then in ("close", "reset"):
         async with Peer(says(READY[:20], then=then)) as peer:
             with pytest.raises(ConnectionError) as caught:
@@ -131,13 +131,13 @@ async def test_an_answer_that_breaks_off() -> None:
             assert caught.value.maybe_executed
 
 
-async def test_a_reset_instead_of_a_conversation() -> None:
+async def test_connection_reset() -> None:
     async with Peer(resets_at_once) as peer:
         with pytest.raises(ConnectionError):
             await client(peer).start_recording()
 
 
-async def test_a_flood_of_heartbeats_neither_holds_the_loop_nor_the_call() -> None:
+async def test_heartbeat_flood_keeps_deadlines() -> None:
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
         while True:
@@ -151,7 +151,7 @@ async def test_a_flood_of_heartbeats_neither_holds_the_loop_nor_the_call() -> No
 
 
 @pytest.mark.parametrize("call", [NEVER_REPEATED[0], REPEATED[0]])
-async def test_cancelling_a_call_closes_its_connection(call: Call) -> None:
+async def test_cancelled_call_closes_connection(call: Call) -> None:
     closed = asyncio.Event()
     heard = asyncio.Event()
 

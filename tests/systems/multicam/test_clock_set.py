@@ -13,7 +13,7 @@ from tests.support.set_clock import SetClock
 
 
 @pytest.mark.parametrize("seconds", [3.0, -3.0, 7200.0, -7200.0, -31_536_000.0])
-async def test_a_phone_is_waited_for_until_its_moment(
+async def test_stop_waits_for_scheduled_start_after_clock_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     clock = SetClock(monkeypatch)

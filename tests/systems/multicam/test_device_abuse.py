@@ -44,14 +44,14 @@ async def recording_all_the_while(device: MultiCamDevice) -> AsyncIterator[None]
 
 
 @pytest.mark.parametrize("data", GARBAGE)
-async def test_garbage_is_answered_with_an_error_and_a_closed_connection(tmp_path: Path, data: bytes) -> None:
+async def test_garbage_gets_error_and_close(tmp_path: Path, data: bytes) -> None:
     async with running(tmp_path) as device, recording_all_the_while(device), connected(device) as controller:
         controller.send(data)
         answer = await controller.rest()
         assert b'"error"' in answer
 
 
-async def test_a_good_command_before_garbage_is_answered(tmp_path: Path) -> None:
+async def test_command_before_garbage_is_answered(tmp_path: Path) -> None:
     async with running(tmp_path) as device, connected(device) as controller:
         controller.send(command("HEARTBEAT") + b'{"command": nonsense}')
         assert (await controller.document())["status"] == "ready"
@@ -59,7 +59,7 @@ async def test_a_good_command_before_garbage_is_answered(tmp_path: Path) -> None
         assert await controller.rest() == b""
 
 
-async def test_a_framed_command_that_is_bad_is_refused_in_kind(tmp_path: Path) -> None:
+async def test_invalid_prefixed_command_gets_prefixed_error(tmp_path: Path) -> None:
     async with running(tmp_path) as device, connected(device) as controller:
         controller.send(b"\0\0\0\x02{}")
         assert (await controller.framed())["status"] == "error"
@@ -76,13 +76,13 @@ async def test_random_bytes_never_hurt(tmp_path: Path) -> None:
         await eventually(lambda: device.connections == 0)
 
 
-async def test_three_hundred_controllers_at_once_are_all_answered(tmp_path: Path) -> None:
+async def test_three_hundred_controllers_at_once(tmp_path: Path) -> None:
     async with running(tmp_path) as device, recording_all_the_while(device):
         answers = await asyncio.gather(*(ask(device, "HEARTBEAT") for _ in range(300)))
     assert [answer["status"] for answer in answers] == ["recording"] * 300
 
 
-async def test_three_hundred_silent_and_half_open_connections_delay_nobody(tmp_path: Path) -> None:
+async def test_three_hundred_silent_connections(tmp_path: Path) -> None:
     async with running(tmp_path) as device, recording_all_the_while(device):
         with ExitStack() as stack:
             for number in range(300):
@@ -94,7 +94,7 @@ async def test_three_hundred_silent_and_half_open_connections_delay_nobody(tmp_p
                     assert (await ask(device, "HEARTBEAT"))["status"] == "recording"
 
 
-async def test_fifty_readers_that_stand_still_delay_nobody(tmp_path: Path) -> None:
+async def test_fifty_stalled_readers(tmp_path: Path) -> None:
     (tmp_path / "big.mp4").write_bytes(bytes(32 * 1024 * 1024))
     async with running(tmp_path) as device, recording_all_the_while(device):
         with ExitStack() as stack:
@@ -106,7 +106,7 @@ async def test_fifty_readers_that_stand_still_delay_nobody(tmp_path: Path) -> No
                     assert (await ask(device, "HEARTBEAT"))["status"] == "recording"
 
 
-async def test_a_flood_of_commands_leaves_the_loop_to_others(tmp_path: Path) -> None:
+async def test_command_flood_leaves_the_loop_responsive(tmp_path: Path) -> None:
     async with running(tmp_path) as device, recording_all_the_while(device):
         with socket.create_connection(("127.0.0.1", device.port)) as flood:
             flood.setblocking(False)
@@ -117,7 +117,7 @@ async def test_a_flood_of_commands_leaves_the_loop_to_others(tmp_path: Path) -> 
             assert (await ask(device, "HEARTBEAT"))["status"] == "recording"
 
 
-async def test_a_silent_connection_is_closed_after_its_time(tmp_path: Path) -> None:
+async def test_silent_connection_times_out(tmp_path: Path) -> None:
     limits = DeviceLimits(reserve=0, idle_timeout=0.1)
     async with running(tmp_path, limits=limits) as device, connected(device) as controller:
         controller.send(command("HEARTBEAT"))
@@ -125,7 +125,7 @@ async def test_a_silent_connection_is_closed_after_its_time(tmp_path: Path) -> N
         assert await controller.rest() == b""
 
 
-async def test_a_command_that_drips_in_is_given_up_after_its_time(tmp_path: Path) -> None:
+async def test_slow_command_times_out(tmp_path: Path) -> None:
     limits = DeviceLimits(reserve=0, command_timeout=0.3)
     async with running(tmp_path, limits=limits) as device, connected(device) as controller:
         await eventually(lambda: device.connections == 1)
@@ -145,7 +145,7 @@ async def test_peer_that_reads_no_reply_is_disconnected(tmp_path: Path) -> None:
             await eventually(lambda: device.connections == 0, timeout=20)
 
 
-async def test_beyond_the_limit_the_connection_idle_longest_makes_room(tmp_path: Path) -> None:
+async def test_connection_limit_closes_longest_idle(tmp_path: Path) -> None:
     limits = DeviceLimits(reserve=0, connections=3)
     async with (
         running(tmp_path, limits=limits) as device,
@@ -175,7 +175,7 @@ async def test_new_connection_is_refused_when_all_are_busy(tmp_path: Path) -> No
         assert (await busy.document())["status"] == "recording"
 
 
-async def test_running_out_of_descriptors_is_survived(tmp_path: Path) -> None:
+async def test_no_file_descriptors_left(tmp_path: Path) -> None:
     async with running(tmp_path) as device, connected(device) as controller:
         controller.send(command("HEARTBEAT"))
         await controller.document()

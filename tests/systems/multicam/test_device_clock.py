@@ -16,13 +16,13 @@ def silent(*_: object) -> None:
     """A time server that answers nothing."""
 
 
-async def test_nothing_is_known_before_the_first_answer() -> None:
+async def test_offset_before_first_reply_is_unknown() -> None:
     async with ntp_server(silent) as server, NtpOffset("127.0.0.1", server.port) as offset:
         await eventually(lambda: server.requests)
         assert offset() is None
 
 
-async def test_the_offset_is_the_servers_clock_minus_this_computers() -> None:
+async def test_offset_is_server_minus_computer() -> None:
     async with ntp_server(says(12.5, time.time)) as server, NtpOffset("127.0.0.1", server.port) as offset:
         await eventually(lambda: offset() is not None)
         assert offset() == pytest.approx(12.5, abs=0.2)
@@ -48,7 +48,7 @@ async def test_offset_is_remeasured_and_expires_without_replies(
     assert not caplog.records
 
 
-async def test_an_unreachable_server_is_told_once_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreachable_server_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
     caplog.set_level(logging.WARNING)
     async with ntp_server(says(0.0, time.time)) as server:

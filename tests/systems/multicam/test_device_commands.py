@@ -16,7 +16,7 @@ STATUS_2 = {"deviceId", "status", "timestamp", "deviceType", "uploadQueue", "fai
 
 @pytest.mark.parametrize("name", ["DEVICE_STATUS", "HEARTBEAT"])
 @pytest.mark.parametrize(("dialect", "fields"), [(1, STATUS_1), (2, STATUS_2)])
-async def test_status_has_the_fields_of_its_dialect_and_no_others(
+async def test_status_fields_of_each_dialect(
     tmp_path: Path, name: str, dialect: int, fields: set[str]
 ) -> None:
     async with running(tmp_path, dialect=dialect) as device:
@@ -27,7 +27,7 @@ async def test_status_has_the_fields_of_its_dialect_and_no_others(
     assert abs(answer["timestamp"] - time.time()) < 5
 
 
-async def test_a_recording_in_dialect_1(tmp_path: Path) -> None:
+async def test_recording_in_dialect_1(tmp_path: Path) -> None:
     async with running(tmp_path, BytesRecorder(b"x" * 1000), dialect=1) as device:
         started = await ask(device, "START_RECORDING")
         during = await ask(device, "DEVICE_STATUS")
@@ -49,7 +49,7 @@ async def test_a_recording_in_dialect_1(tmp_path: Path) -> None:
     assert abs(entry["creationDate"] - int(milliseconds) / 1000) < 0.001
 
 
-async def test_a_recording_in_dialect_2(tmp_path: Path) -> None:
+async def test_recording_in_dialect_2(tmp_path: Path) -> None:
     async with running(tmp_path, BytesRecorder(b"x" * 1000)) as device:
         started = await ask(device, "START_RECORDING")
         during = await ask(device, "DEVICE_STATUS")
@@ -86,7 +86,7 @@ async def test_start_while_recording_has_no_effect(tmp_path: Path) -> None:
     assert len(recorder.started) == 1
 
 
-async def test_stop_without_a_recording_is_an_error_in_both_dialects(tmp_path: Path) -> None:
+async def test_stop_without_recording_is_an_error(tmp_path: Path) -> None:
     async with running(tmp_path, dialect=2) as device:
         answer = await ask(device, "STOP_RECORDING")
     assert set(answer) == {"deviceId", "status", "timestamp", "fileName", "fileSize"}
@@ -98,7 +98,7 @@ async def test_stop_without_a_recording_is_an_error_in_both_dialects(tmp_path: P
     assert answer["fileName"] is None
 
 
-async def test_a_stop_says_stopping_to_others_until_the_file_is_finished(tmp_path: Path) -> None:
+async def test_status_is_stopping_until_file_is_finished(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder) as device, connected(device) as controller:
         await ask(device, "START_RECORDING")
@@ -114,7 +114,7 @@ async def test_a_stop_says_stopping_to_others_until_the_file_is_finished(tmp_pat
     assert (stopped["status"], after["status"]) == ("recording_stopped", "ready")
 
 
-async def test_an_unfinished_recording_is_neither_listed_nor_sent(tmp_path: Path) -> None:
+async def test_unfinished_recording_is_hidden(tmp_path: Path) -> None:
     async with running(tmp_path, BytesRecorder()) as device:
         await ask(device, "START_RECORDING")
         (path,) = tmp_path.iterdir()
@@ -125,7 +125,7 @@ async def test_an_unfinished_recording_is_neither_listed_nor_sent(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["REBOOT", "", "start_recording", "\u202e" * 300])
-async def test_an_unknown_command_is_refused_and_the_connection_stays(tmp_path: Path, name: str) -> None:
+async def test_unknown_command_keeps_connection(tmp_path: Path, name: str) -> None:
     async with running(tmp_path) as device, connected(device) as controller:
         controller.send(command(name))
         refused = await controller.document()
@@ -135,7 +135,7 @@ async def test_an_unknown_command_is_refused_and_the_connection_stays(tmp_path: 
     assert set(refused) == {"deviceId", "status", "timestamp", "message"}
 
 
-async def test_a_command_is_understood_wherever_it_is_cut(tmp_path: Path) -> None:
+async def test_command_any_cuts(tmp_path: Path) -> None:
     heartbeat = b'{"command":"HEARTBEAT","deviceId":"a}\\"{\xc3\xa9"}'
     async with running(tmp_path) as device, connected(device) as controller:
         for pieces in every_cut(heartbeat):
@@ -145,7 +145,7 @@ async def test_a_command_is_understood_wherever_it_is_cut(tmp_path: Path) -> Non
             assert (await controller.document())["status"] == "ready"
 
 
-async def test_joined_commands_are_answered_in_order(tmp_path: Path) -> None:
+async def test_joined_commands(tmp_path: Path) -> None:
     async with running(tmp_path) as device, connected(device) as controller:
         controller.send(command("HEARTBEAT") + command("LIST_FILES") + b"\r\n\0 " + command("STOP_RECORDING"))
         answers = [await controller.document() for _ in range(3)]
@@ -155,13 +155,13 @@ async def test_joined_commands_are_answered_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blank", [b" ", b"\r\n", b"\t \n"])
-async def test_leading_blanks_are_passed_over(tmp_path: Path, blank: bytes) -> None:
+async def test_leading_blanks_are_ignored(tmp_path: Path, blank: bytes) -> None:
     async with running(tmp_path) as device, connected(device) as controller:
         controller.send(blank + command("HEARTBEAT") + blank)
         assert (await controller.document())["status"] == "ready"
 
 
-async def test_a_length_prefixed_command_is_answered_in_kind(tmp_path: Path) -> None:
+async def test_prefixed_command_gets_prefixed_reply(tmp_path: Path) -> None:
     (tmp_path / "video_1.mp4").write_bytes(b"footage")
     asked = [command("HEARTBEAT"), command("LIST_FILES"), command("GET_VIDEO", fileName="none.mp4")]
     async with running(tmp_path) as device, connected(device) as controller:
@@ -180,7 +180,7 @@ async def test_a_length_prefixed_command_is_answered_in_kind(tmp_path: Path) -> 
         assert (await controller.document())["status"] == "ready"
 
 
-async def test_a_controller_that_closes_its_side_at_once_is_still_answered(tmp_path: Path) -> None:
+async def test_half_closed_controller_gets_reply(tmp_path: Path) -> None:
     async with running(tmp_path) as device, connected(device) as controller:
         controller.send(command("HEARTBEAT"))
         controller.writer.write_eof()
@@ -188,7 +188,7 @@ async def test_a_controller_that_closes_its_side_at_once_is_still_answered(tmp_p
         assert await controller.rest() == b""
 
 
-async def test_a_list_of_thousands_arrives_whole(tmp_path: Path) -> None:
+async def test_list_of_thousands_of_files(tmp_path: Path) -> None:
     for number in range(3000):
         (tmp_path / f"video_{1_700_000_000 + number}.mp4").touch()
     async with running(tmp_path) as device, connected(device) as controller:

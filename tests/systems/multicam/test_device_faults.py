@@ -11,7 +11,7 @@ from tests.support.multicam_device import BytesRecorder, ask, command, connected
 from tests.support.waiting import eventually
 
 
-async def test_a_start_is_refused(tmp_path: Path) -> None:
+async def test_fault_refuse_start(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder, faults=DeviceFaults(refuse_start="no memory card")) as device:
         answer = await ask(device, "START_RECORDING")
@@ -20,7 +20,7 @@ async def test_a_start_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 70_000, 1_000_000])
-async def test_a_download_dies_after_exactly_so_many_bytes(tmp_path: Path, after: int) -> None:
+async def test_fault_die_after(tmp_path: Path, after: int) -> None:
     (tmp_path / "a.mp4").write_bytes(bytes(200_000))
     async with (
         running(tmp_path, faults=DeviceFaults(die_after=after)) as device,
@@ -31,7 +31,7 @@ async def test_a_download_dies_after_exactly_so_many_bytes(tmp_path: Path, after
         assert len(await controller.rest()) == min(after, 200_000)
 
 
-async def test_a_silent_command_is_neither_answered_nor_carried_out(tmp_path: Path) -> None:
+async def test_fault_silent(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     faults = DeviceFaults(silent=frozenset({"START_RECORDING"}))
     async with running(tmp_path, recorder, faults=faults) as device, connected(device) as controller:
@@ -40,7 +40,7 @@ async def test_a_silent_command_is_neither_answered_nor_carried_out(tmp_path: Pa
     assert recorder.started == []
 
 
-async def test_answers_arrive_in_pieces(tmp_path: Path) -> None:
+async def test_fault_cut_answers(tmp_path: Path) -> None:
     async with (
         running(tmp_path, faults=DeviceFaults(cut_answers=10)) as device,
         connected(device) as controller,
@@ -54,13 +54,13 @@ async def test_answers_arrive_in_pieces(tmp_path: Path) -> None:
     assert pieces > 2
 
 
-async def test_statuses_are_sentences(tmp_path: Path) -> None:
+async def test_fault_sentence_statuses(tmp_path: Path) -> None:
     async with running(tmp_path, faults=DeviceFaults(sentence_statuses=True)) as device:
         answer = await ask(device, "START_RECORDING", timestamp=time.time() + 100)
     assert answer["status"] == "Scheduled recording accepted"
 
 
-async def test_a_heartbeat_comes_unasked(tmp_path: Path) -> None:
+async def test_fault_unasked_heartbeat(tmp_path: Path) -> None:
     async with (
         running(tmp_path, faults=DeviceFaults(unasked_heartbeat=True)) as device,
         connected(device) as controller,
@@ -73,7 +73,7 @@ async def test_a_heartbeat_comes_unasked(tmp_path: Path) -> None:
     assert answer["status"] == "ready"
 
 
-async def test_a_recording_is_deleted_when_written_though_nobody_read_it(tmp_path: Path) -> None:
+async def test_fault_delete_on_write(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(bytes(1000))
     async with (
         running(tmp_path, faults=DeviceFaults(delete_on_write=True)) as device,
@@ -83,7 +83,7 @@ async def test_a_recording_is_deleted_when_written_though_nobody_read_it(tmp_pat
         await eventually(lambda: not (tmp_path / "a.mp4").exists())
 
 
-async def test_the_clock_is_wrong_by_so_much(tmp_path: Path) -> None:
+async def test_fault_clock_skew(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder, faults=DeviceFaults(clock_skew=100.0)) as device:
         answer = await ask(device, "HEARTBEAT")
@@ -92,7 +92,7 @@ async def test_the_clock_is_wrong_by_so_much(tmp_path: Path) -> None:
     assert started["status"] == "recording", "by this clock the moment has passed"
 
 
-async def test_a_device_without_faults_has_none(tmp_path: Path) -> None:
+async def test_no_faults_by_default(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(bytes(1000))
     async with running(tmp_path, faults=DeviceFaults()) as device:
         assert (await fetch(device, fileName="a.mp4"))[1] == bytes(1000)

@@ -19,7 +19,7 @@ from tests.support.multicam_device import ROOMY, BytesRecorder, ask, command, co
 from tests.support.waiting import eventually, passes
 
 
-async def test_closing_finishes_a_running_recording(tmp_path: Path) -> None:
+async def test_close_finishes_running_recording(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"to the end")
     async with running(tmp_path, recorder) as device:
         await ask(device, "START_RECORDING")
@@ -28,7 +28,7 @@ async def test_closing_finishes_a_running_recording(tmp_path: Path) -> None:
     assert recorder.stops == 1
 
 
-async def test_closing_finishes_a_recording_that_is_just_starting(tmp_path: Path) -> None:
+async def test_close_finishes_starting_recording(tmp_path: Path) -> None:
     recorder = BytesRecorder(b"to the end")
     recorder.may_start.clear()
     async with running(tmp_path, recorder) as device, connected(device) as controller:
@@ -38,14 +38,14 @@ async def test_closing_finishes_a_recording_that_is_just_starting(tmp_path: Path
     assert recorder.stops == 1
 
 
-async def test_closing_forgets_a_scheduled_start(tmp_path: Path) -> None:
+async def test_close_cancels_scheduled_start(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
     assert recorder.started == []
 
 
-async def test_closing_answers_a_controller_that_waits_for_its_stop(tmp_path: Path) -> None:
+async def test_close_answers_waiting_stop(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with (
         TaskScope("test") as scope,
@@ -63,7 +63,7 @@ async def test_closing_answers_a_controller_that_waits_for_its_stop(tmp_path: Pa
         await closing
 
 
-async def test_closing_twice_and_without_opening_is_harmless(tmp_path: Path) -> None:
+async def test_close_twice_or_unopened(tmp_path: Path) -> None:
     device = MultiCamDevice(tmp_path, recorder=BytesRecorder(), port=0)
     await device.aclose()
     async with running(tmp_path / "other") as device:
@@ -71,7 +71,7 @@ async def test_closing_twice_and_without_opening_is_harmless(tmp_path: Path) -> 
         await device.aclose()
 
 
-async def test_closing_keeps_its_deadline_when_the_recorder_hangs(tmp_path: Path) -> None:
+async def test_close_keeps_deadline_when_recorder_hangs(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     device = MultiCamDevice(
         tmp_path, recorder=recorder, port=0, limits=DeviceLimits(reserve=0, shutdown_timeout=0.2)
@@ -125,7 +125,7 @@ async def test_cancelled_device_task_finishes_the_recording(tmp_path: Path) -> N
     assert path.read_bytes() == b"to the end"
 
 
-async def test_a_cancellation_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_cancelled_at_any_moment(tmp_path: Path) -> None:
     (tmp_path / "video_1.mp4").write_bytes(bytes(1024 * 1024))
 
     async def use() -> None:
@@ -154,7 +154,7 @@ async def test_a_cancellation_at_any_moment_leaves_nothing_behind(tmp_path: Path
 
 
 @pytest.mark.parametrize("dialect", [1, 2])
-async def test_a_restarted_device_finds_its_recordings_again(tmp_path: Path, dialect: int) -> None:
+async def test_restarted_device_lists_old_recordings(tmp_path: Path, dialect: int) -> None:
     async with running(tmp_path, dialect=dialect) as device:
         for _ in range(2):
             await ask(device, "START_RECORDING")
@@ -169,20 +169,20 @@ async def test_a_restarted_device_finds_its_recordings_again(tmp_path: Path, dia
     assert header["fileName"] == after[1]["fileName"]
 
 
-async def test_the_directory_is_made(tmp_path: Path) -> None:
+async def test_open_makes_the_directory(tmp_path: Path) -> None:
     async with running(tmp_path / "a" / "b") as device:
         assert (await ask(device, "START_RECORDING"))["status"] == "recording"
     assert len(list((tmp_path / "a" / "b").iterdir())) == 1
 
 
-async def test_a_directory_that_cannot_be_made_is_said_before_listening(tmp_path: Path) -> None:
+async def test_unusable_directory_is_raised_before_listening(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot record in"):
         async with running(tmp_path / "file" / "sub"):
             pass
 
 
-async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+async def test_port_taken(tmp_path: Path) -> None:
     async with running(tmp_path) as device:
         with pytest.raises(ConnectionError, match="cannot listen at"):
             async with running(tmp_path, port=device.port):
@@ -192,14 +192,14 @@ async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "target"), [("", "127.0.0.1"), ("", "::1"), ("::1", "::1"), ("localhost", "127.0.0.1")]
 )
-async def test_it_listens_where_it_is_told_to(tmp_path: Path, host: str, target: str) -> None:
+async def test_listens_at_given_host(tmp_path: Path, host: str, target: str) -> None:
     async with running(tmp_path, host=host) as device:
         _, writer = await asyncio.open_connection(target, device.port)
         writer.close()
         await writer.wait_closed()
 
 
-async def test_the_port_stays_known_for_a_restart(tmp_path: Path) -> None:
+async def test_port_is_kept_after_close(tmp_path: Path) -> None:
     async with running(tmp_path) as device:
         port = device.port
         await ask(device, "HEARTBEAT")
@@ -213,12 +213,12 @@ async def test_invalid_device_arguments_are_refused(tmp_path: Path, options: dic
         MultiCamDevice(tmp_path, recorder=BytesRecorder(), **options)  # type: ignore[arg-type]
 
 
-async def test_without_an_id_the_host_gives_its_name(tmp_path: Path) -> None:
+async def test_default_device_id_is_host_name(tmp_path: Path) -> None:
     device = MultiCamDevice(tmp_path, recorder=BytesRecorder(), limits=ROOMY)
     assert device.device_id == socket.gethostname()
 
 
-async def test_it_is_announced_by_mdns_while_it_is_open(tmp_path: Path) -> None:
+async def test_announced_while_open(tmp_path: Path) -> None:
     async with AsyncZeroconf(interfaces=["127.0.0.1"]) as zeroconf:
         name = "multiCam-bench-mdns._multicam._tcp.local."
         async with running(

@@ -24,7 +24,7 @@ def small_picture() -> GstRecorder:
     return GstRecorder(TestPattern(label="bench", width=160, height=120))
 
 
-async def test_a_recording_is_a_whole_mp4_whose_size_stop_tells_truly(tmp_path: Path) -> None:
+async def test_recording_is_complete_mp4_of_reported_size(tmp_path: Path) -> None:
     async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
         assert (await ask(device, "START_RECORDING"))["status"] == "recording"
         assert device.first_frame_at is not None
@@ -39,14 +39,14 @@ async def test_a_recording_is_a_whole_mp4_whose_size_stop_tells_truly(tmp_path: 
     assert verdict.frames >= 10
 
 
-async def test_closing_the_device_leaves_a_whole_mp4(tmp_path: Path) -> None:
+async def test_close_leaves_complete_mp4(tmp_path: Path) -> None:
     async with MultiCamDevice(tmp_path, recorder=small_picture(), port=0, limits=ROOMY) as device:
         await ask(device, "START_RECORDING")
     (path,) = tmp_path.iterdir()
     assert (await verify_file(path)).verdict is Verdict.COMPLETE
 
 
-async def test_a_camera_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_missing_camera_leaves_nothing(tmp_path: Path) -> None:
     recorder = GstRecorder(V4l2Source("/dev/video-none"))
     async with MultiCamDevice(tmp_path, recorder=recorder, port=0, limits=ROOMY, dialect=1) as device:
         answer = await ask(device, "START_RECORDING")
@@ -56,7 +56,7 @@ async def test_a_camera_that_is_not_there_is_an_error_and_leaves_nothing(tmp_pat
 
 
 @pytest.mark.parametrize("delay", [0, 0.001, 0.005, 0.02])
-async def test_a_start_that_is_cancelled_leaves_nothing_running(tmp_path: Path, delay: float) -> None:
+async def test_cancelled_start_leaves_no_process(tmp_path: Path, delay: float) -> None:
     recorder = small_picture()
     async with TaskScope("test") as scope:
         starting = scope.spawn(recorder.start(tmp_path / "a.mp4"), name="start")
@@ -83,7 +83,7 @@ async def test_killed_recorder_is_detected_and_its_file_is_returned(tmp_path: Pa
     assert stopped["fileSize"] == (tmp_path / f"{stopped['fileId']}.mp4").stat().st_size > 0
 
 
-async def test_a_cancelled_device_finishes_its_recording(tmp_path: Path) -> None:
+async def test_cancelled_device_finishes_recording(tmp_path: Path) -> None:
     opened: asyncio.Future[MultiCamDevice] = asyncio.get_running_loop().create_future()
 
     async def serve() -> None:

@@ -17,7 +17,7 @@ from tests.support.multicam_device import BytesRecorder, ask, command, connected
 from tests.support.waiting import eventually
 
 
-async def test_a_start_in_the_future_is_accepted_at_once_and_happens_then(tmp_path: Path) -> None:
+async def test_scheduled_start_is_accepted_at_once(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder) as device:
         at = time.time() + 0.5
@@ -41,7 +41,7 @@ async def test_start_about_due_is_answered_once_it_records(tmp_path: Path) -> No
     assert 0 <= recorder.started_at[0] - at < 2.0
 
 
-async def test_a_start_follows_the_reference_clock_and_not_the_computers(tmp_path: Path) -> None:
+async def test_scheduled_start_follows_reference_clock(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder, clock_offset=lambda: 100.0) as device:
         at = time.time() + 100.5
@@ -52,7 +52,7 @@ async def test_a_start_follows_the_reference_clock_and_not_the_computers(tmp_pat
     assert abs(answer["timestamp"] - time.time()) < 5, "answers tell the computer's own time"
 
 
-async def test_a_correction_of_the_clock_during_the_wait_moves_the_start(tmp_path: Path) -> None:
+async def test_scheduled_start_follows_corrected_offset(tmp_path: Path) -> None:
     offset = [0.0]
     async with running(tmp_path, clock_offset=lambda: offset[0]) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
@@ -86,7 +86,7 @@ class ArmedRecorder(BytesRecorder):
 
 
 @pytest.mark.parametrize("short_lead", [0.0, 100.0], ids=["scheduled", "about due"])
-async def test_a_recorder_that_can_is_armed_ahead_of_the_start(
+async def test_recorder_is_armed_ahead_of_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_lead: float
 ) -> None:
     monkeypatch.setattr(recording, "SHORT_LEAD", short_lead)
@@ -103,7 +103,7 @@ async def test_a_recorder_that_can_is_armed_ahead_of_the_start(
 
 
 @pytest.mark.parametrize("timestamp", [None, -1.0])
-async def test_a_start_at_once_or_in_the_past_is_not_armed(tmp_path: Path, timestamp: float | None) -> None:
+async def test_start_now_or_in_the_past_is_not_armed(tmp_path: Path, timestamp: float | None) -> None:
     recorder = ArmedRecorder()
     told = {} if timestamp is None else {"timestamp": time.time() + timestamp}
     async with running(tmp_path, recorder) as device:
@@ -111,7 +111,7 @@ async def test_a_start_at_once_or_in_the_past_is_not_armed(tmp_path: Path, times
     assert recorder.names == ["start"]
 
 
-async def test_an_armed_start_is_refused_where_there_is_no_room(
+async def test_scheduled_start_without_disk_space_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "SHORT_LEAD", 100.0)
@@ -140,7 +140,7 @@ async def test_recorder_that_does_not_release_delays_no_stop(tmp_path: Path) -> 
     assert "disarm" in recorder.names
 
 
-async def test_a_recorder_is_armed_a_short_time_ahead_only(tmp_path: Path) -> None:
+async def test_recorder_is_armed_shortly_ahead(tmp_path: Path) -> None:
     recorder = ArmedRecorder()
     async with running(tmp_path, recorder) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 1000)
@@ -148,7 +148,7 @@ async def test_a_recorder_is_armed_a_short_time_ahead_only(tmp_path: Path) -> No
         assert recorder.names == []
 
 
-async def test_a_recorder_that_cannot_be_armed_is_started_all_the_same(tmp_path: Path) -> None:
+async def test_recorder_that_fails_to_arm_is_started(tmp_path: Path) -> None:
     recorder = ArmedRecorder()
     recorder.arm_failure = OSError("no camera yet")
     async with running(tmp_path, recorder) as device:
@@ -157,9 +157,7 @@ async def test_a_recorder_that_cannot_be_armed_is_started_all_the_same(tmp_path:
     assert recorder.names == ["arm", "disarm", "start"]
 
 
-async def test_an_armed_start_that_is_given_up_is_disarmed_before_the_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stop_disarms_recorder_before_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "ARM_LEAD", 1000.0)
     recorder = ArmedRecorder()
     async with running(tmp_path, recorder) as device:
@@ -175,7 +173,7 @@ async def test_an_armed_start_that_is_given_up_is_disarmed_before_the_answer(
 
 
 @pytest.mark.parametrize("dialect", [1, 2])
-async def test_a_stop_forgets_a_scheduled_start(tmp_path: Path, dialect: int) -> None:
+async def test_stop_cancels_scheduled_start(tmp_path: Path, dialect: int) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder, dialect=dialect) as device:
         at = time.time() + 0.4
@@ -190,7 +188,7 @@ async def test_a_stop_forgets_a_scheduled_start(tmp_path: Path, dialect: int) ->
     assert recorder.started == []
 
 
-async def test_a_later_start_replaces_a_scheduled_one(tmp_path: Path) -> None:
+async def test_start_replaces_scheduled_start(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder) as device:
         await ask(device, "START_RECORDING", timestamp=time.time() + 0.3)
@@ -223,14 +221,14 @@ async def test_start_without_clock_sync_is_accepted_if_not_required(tmp_path: Pa
 
 
 @pytest.mark.parametrize("timestamp", [1_729_000_000_123.0, 1e300])
-async def test_a_start_absurdly_far_ahead_is_refused(tmp_path: Path, timestamp: float) -> None:
+async def test_start_too_far_ahead_is_refused(tmp_path: Path, timestamp: float) -> None:
     async with running(tmp_path) as device:
         assert (await ask(device, "START_RECORDING", timestamp=timestamp))[
             "status"
         ] == "time_not_synchronized"
 
 
-async def test_a_start_that_is_no_number_starts_nothing(tmp_path: Path) -> None:
+async def test_start_time_not_a_number(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder) as device:
         assert (await ask(device, "START_RECORDING", timestamp=math.nan))["status"] == "error"
@@ -238,7 +236,7 @@ async def test_a_start_that_is_no_number_starts_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dialect", [1, 2])
-async def test_recording_is_only_said_once_the_recorder_has_started(tmp_path: Path, dialect: int) -> None:
+async def test_recording_is_reported_after_first_frame(tmp_path: Path, dialect: int) -> None:
     recorder = BytesRecorder()
     recorder.may_start.clear()
     async with running(tmp_path, recorder, dialect=dialect) as device, connected(device) as controller:
@@ -249,7 +247,7 @@ async def test_recording_is_only_said_once_the_recorder_has_started(tmp_path: Pa
         assert (await controller.document())["status"] == "recording"
 
 
-async def test_a_camera_that_does_not_open_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+async def test_failed_start_leaves_no_file(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     recorder.start_failure = RuntimeError("no such device: /dev/video7")
     async with running(tmp_path, recorder, dialect=1) as device:
@@ -263,7 +261,7 @@ async def test_a_camera_that_does_not_open_is_an_error_and_leaves_no_file(tmp_pa
     assert again["status"] == "recording"
 
 
-async def test_a_recorder_that_never_starts_is_an_error_within_its_deadline(tmp_path: Path) -> None:
+async def test_recorder_start_timeout(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     recorder.may_start.clear()
     async with running(tmp_path, recorder, limits=DeviceLimits(reserve=0, start_timeout=0.1)) as device:
@@ -273,7 +271,7 @@ async def test_a_recorder_that_never_starts_is_an_error_within_its_deadline(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_recorder_that_never_stops_is_an_error_within_its_deadline(tmp_path: Path) -> None:
+async def test_recorder_stop_timeout(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     async with running(tmp_path, recorder, limits=DeviceLimits(reserve=0, stop_timeout=0.1)) as device:
         await ask(device, "START_RECORDING")
@@ -284,7 +282,7 @@ async def test_a_recorder_that_never_stops_is_an_error_within_its_deadline(tmp_p
     assert status["status"] == "error"
 
 
-async def test_a_recorder_that_fails_to_finish_is_an_error(tmp_path: Path) -> None:
+async def test_recorder_stop_failure(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     recorder.stop_failure = OSError("disk on fire")
     async with running(tmp_path, recorder, dialect=1) as device:
@@ -292,7 +290,7 @@ async def test_a_recorder_that_fails_to_finish_is_an_error(tmp_path: Path) -> No
         assert (await ask(device, "STOP_RECORDING"))["message"] == "disk on fire"
 
 
-async def test_a_recording_without_a_frame_is_an_error(tmp_path: Path) -> None:
+async def test_recording_without_frames_is_an_error(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     recorder.verdict = Verdict.EMPTY
     async with running(tmp_path, recorder) as device:
@@ -301,7 +299,7 @@ async def test_a_recording_without_a_frame_is_an_error(tmp_path: Path) -> None:
     assert (stopped["status"], stopped["fileName"]) == ("error", None)
 
 
-async def test_no_recording_starts_on_a_full_disk(tmp_path: Path) -> None:
+async def test_start_on_full_disk(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     more_than_there_is = shutil.disk_usage(tmp_path).total + 1
     async with running(tmp_path, recorder, limits=DeviceLimits(reserve=more_than_there_is)) as device:
@@ -330,7 +328,7 @@ async def test_recording_that_ends_by_itself_is_finished_and_reported(tmp_path: 
     assert recorder.stops == 1
 
 
-async def test_a_recording_goes_on_when_the_controller_that_started_it_goes(tmp_path: Path) -> None:
+async def test_recording_continues_without_its_controller(tmp_path: Path) -> None:
     recorder = BytesRecorder()
     recorder.may_start.clear()
     async with running(tmp_path, recorder) as device:
@@ -343,9 +341,7 @@ async def test_a_recording_goes_on_when_the_controller_that_started_it_goes(tmp_
     assert stopped["status"] == "recording_stopped"
 
 
-async def test_a_recording_ends_before_the_disk_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_recording_ends_before_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = [1000]
 
     async def free_bytes(storage: Storage) -> int:

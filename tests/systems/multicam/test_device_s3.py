@@ -12,7 +12,7 @@ CREDENTIALS = AwsCredentials(
 WHEN = datetime(2013, 5, 24, tzinfo=UTC).timestamp()
 
 
-def test_the_documented_put_of_an_object() -> None:
+def test_sign_documented_put() -> None:
     headers = sign(
         "PUT",
         "https://examplebucket.s3.amazonaws.com/test%24file.text",
@@ -28,7 +28,7 @@ def test_the_documented_put_of_an_object() -> None:
     )
 
 
-def test_the_documented_get_of_an_object() -> None:
+def test_sign_documented_get() -> None:
     headers = sign(
         "GET",
         "https://examplebucket.s3.amazonaws.com/test.txt",
@@ -42,7 +42,7 @@ def test_the_documented_get_of_an_object() -> None:
     )
 
 
-def test_a_session_token_is_signed() -> None:
+def test_sign_session_token() -> None:
     temporary = AwsCredentials("AKIA", "secret", "the token", "eu-central-1")
     headers = sign("PUT", "https://b.s3.eu-central-1.amazonaws.com/k", temporary, WHEN)
     assert headers["x-amz-security-token"] == "the token"
@@ -50,7 +50,7 @@ def test_a_session_token_is_signed() -> None:
     assert "x-amz-date;x-amz-security-token," in headers["Authorization"]
 
 
-def test_where_an_object_is_written() -> None:
+def test_object_urls() -> None:
     assert (
         object_url("takes", "a b/c$ü.mp4", "eu-west-1")
         == "https://takes.s3.eu-west-1.amazonaws.com/a%20b/c%24%C3%BC.mp4"

@@ -99,7 +99,7 @@ def under_way(status: Answer) -> bool:
     return bool(status["uploadQueue"][0]["bytesUploaded"])
 
 
-async def test_a_recording_is_put_under_its_presigned_url_and_deleted(tmp_path: Path) -> None:
+async def test_upload_to_presigned_url_deletes_recording(tmp_path: Path) -> None:
     footage = os.urandom(1_000_000)
     (tmp_path / NAME).write_bytes(footage)
     async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
@@ -116,7 +116,7 @@ async def test_a_recording_is_put_under_its_presigned_url_and_deleted(tmp_path: 
     assert status["uploadQueue"] == status["failedUploadQueue"] == []
 
 
-async def test_progress_and_speed_show_in_the_status_and_credentials_do_not(
+async def test_status_shows_progress_without_credentials(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     size = 32 * 1024 * 1024
@@ -142,7 +142,7 @@ async def test_progress_and_speed_show_in_the_status_and_credentials_do_not(
     assert "c0ffee" not in str(status) + caplog.text
 
 
-async def test_failures_that_may_pass_are_tried_again(tmp_path: Path) -> None:
+async def test_temporary_failures_are_retried(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         server.statuses = [503, 500, 429]
@@ -152,7 +152,7 @@ async def test_failures_that_may_pass_are_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 307])
-async def test_a_refused_upload_is_listed_as_failed_and_the_recording_stays(
+async def test_refused_upload_keeps_recording(
     tmp_path: Path, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
@@ -172,7 +172,7 @@ async def test_a_refused_upload_is_listed_as_failed_and_the_recording_stays(
     assert "c0ffee" not in str(shown) + caplog.text
 
 
-async def test_a_server_that_cannot_be_reached_fails_after_all_tries(
+async def test_unreachable_server_fails_after_all_tries(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
@@ -188,9 +188,7 @@ async def test_a_server_that_cannot_be_reached_fails_after_all_tries(
     assert "c0ffee" not in str(shown) + caplog.text
 
 
-async def test_a_server_that_stops_reading_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stalled_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_upload, "STALL_TIMEOUT", 0.1)
     monkeypatch.setattr(device_upload, "ATTEMPTS", 2)
     (tmp_path / NAME).write_bytes(bytes(32 * 1024 * 1024))
@@ -202,7 +200,7 @@ async def test_a_server_that_stops_reading_is_given_up(
     assert "no progress" in shown["failedUploadQueue"][0]["error"]
 
 
-async def test_iam_fields_sign_the_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_upload_with_iam_fields_is_signed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     caplog.set_level(logging.DEBUG)
     async with cloud() as server, running(tmp_path, s3_endpoint=server.url) as device:
@@ -220,7 +218,7 @@ async def test_iam_fields_sign_the_request(tmp_path: Path, caplog: pytest.LogCap
 @pytest.mark.parametrize(
     "missing", ["s3Bucket", "s3Key", "awsAccessKeyId", "awsSecretAccessKey", "awsRegion"]
 )
-async def test_incomplete_iam_fields_are_refused_by_name(tmp_path: Path, missing: str) -> None:
+async def test_incomplete_iam_fields_are_refused(tmp_path: Path, missing: str) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with running(tmp_path, upload_to=HOSTS) as device:
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, **{**IAM, missing: None})
@@ -245,7 +243,7 @@ async def test_incomplete_iam_fields_are_refused_by_name(tmp_path: Path, missing
         "//c0ffee",
     ],
 )
-async def test_an_unusable_url_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+async def test_invalid_url_is_refused_and_hidden(tmp_path: Path, url: str) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with running(tmp_path, upload_to=HOSTS) as device:
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, uploadUrl=url)
@@ -253,7 +251,7 @@ async def test_an_unusable_url_is_refused_and_not_repeated(tmp_path: Path, url: 
     assert "c0ffee" not in str(answer)
 
 
-async def test_a_bucket_that_makes_no_address_is_refused(tmp_path: Path) -> None:
+async def test_invalid_bucket_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with running(tmp_path) as device:
         answer = await ask(
@@ -262,13 +260,13 @@ async def test_a_bucket_that_makes_no_address_is_refused(tmp_path: Path) -> None
     assert answer["status"] == "error"
 
 
-async def test_an_unknown_recording_is_not_queued(tmp_path: Path) -> None:
+async def test_unknown_recording_is_not_queued(tmp_path: Path) -> None:
     async with running(tmp_path, upload_to=HOSTS) as device:
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName="../x.mp4", uploadUrl="http://127.0.0.1/")
     assert answer["status"] == "file_not_found"
 
 
-async def test_a_recording_that_is_asked_for_twice_is_uploaded_once(tmp_path: Path) -> None:
+async def test_repeated_upload_replaces_queued_one(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with cloud() as server, running(tmp_path, upload_to=HOSTS) as device:
         server.go_on.clear()
@@ -290,7 +288,7 @@ async def test_close_aborts_an_upload_and_keeps_the_recording(tmp_path: Path) ->
     assert (tmp_path / NAME).exists()
 
 
-async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None:
+async def test_borrowed_session_stays_open(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with cloud() as server, aiohttp.ClientSession(headers={"X-Mine": "yes"}) as session:
         async with running(tmp_path, http=session, upload_to=HOSTS) as device:
@@ -301,9 +299,7 @@ async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("allowed", [(), ("localhost",), ("127.0.0.1:1",), ("127.0.0.10", "example.org")])
-async def test_an_upload_to_a_host_that_was_not_given_is_refused(
-    tmp_path: Path, allowed: tuple[str, ...]
-) -> None:
+async def test_upload_to_other_host_is_refused(tmp_path: Path, allowed: tuple[str, ...]) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with cloud() as server, running(tmp_path, upload_to=allowed) as device:
         answer = await upload(device, server.url)
@@ -315,7 +311,7 @@ async def test_an_upload_to_a_host_that_was_not_given_is_refused(
     assert (tmp_path / NAME).exists()
 
 
-async def test_a_host_with_its_port_is_compared_exactly(tmp_path: Path) -> None:
+async def test_allowed_host_with_port(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with cloud() as server:
         place = server.url.removeprefix("http://")
@@ -338,7 +334,7 @@ async def test_a_host_with_its_port_is_compared_exactly(tmp_path: Path) -> None:
     assert server.bodies == [b"footage"]
 
 
-async def test_amazon_has_to_be_given_too(tmp_path: Path) -> None:
+async def test_amazon_must_be_allowed(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with running(tmp_path) as device:
         answer = await ask(device, "UPLOAD_TO_CLOUD", fileName=NAME, **IAM)

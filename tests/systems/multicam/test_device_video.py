@@ -58,9 +58,7 @@ async def read_header(sock: socket.socket) -> None:
     ],
 )
 @pytest.mark.parametrize("dialect", [1, 2])
-async def test_a_recording_is_sent_by_any_of_its_names(
-    tmp_path: Path, dialect: int, names: dict[str, str]
-) -> None:
+async def test_get_video_by_any_name(tmp_path: Path, dialect: int, names: dict[str, str]) -> None:
     footage = os.urandom(300_000)
     (tmp_path / NAME).write_bytes(footage)
     async with running(tmp_path, dialect=dialect) as device:
@@ -75,7 +73,7 @@ async def test_a_recording_is_sent_by_any_of_its_names(
     }
 
 
-async def test_several_recordings_over_one_connection(tmp_path: Path) -> None:
+async def test_get_video_several_on_one_connection(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"first")
     (tmp_path / "b.mov").write_bytes(b"")
     async with running(tmp_path) as device, connected(device) as controller:
@@ -104,7 +102,7 @@ async def test_several_recordings_over_one_connection(tmp_path: Path) -> None:
         "folder.mp4",
     ],
 )
-async def test_nothing_but_recordings_is_sent(tmp_path: Path, name: str) -> None:
+async def test_get_video_sends_recordings_only(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     directory = tmp_path / "device"
     (directory / "sub").mkdir(parents=True)
@@ -121,14 +119,12 @@ async def test_nothing_but_recordings_is_sent(tmp_path: Path, name: str) -> None
     assert listed["files"] == []
 
 
-async def test_a_get_without_a_name_is_refused(tmp_path: Path) -> None:
+async def test_get_video_without_a_name(tmp_path: Path) -> None:
     async with running(tmp_path) as device:
         assert (await ask(device, "GET_VIDEO"))["status"] == "file_not_found"
 
 
-async def test_a_recording_that_cannot_be_read_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_get_video_unreadable_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
 
     def refuse(*_: object) -> int:
@@ -141,7 +137,7 @@ async def test_a_recording_that_cannot_be_read_is_an_error(
     assert "Permission denied" in answer["message"]
 
 
-async def test_twenty_readers_at_once_each_get_all_of_it_in_constant_memory(tmp_path: Path) -> None:
+async def test_twenty_readers_in_constant_memory(tmp_path: Path) -> None:
     footage = os.urandom(BIG)
     (tmp_path / NAME).write_bytes(footage)
     wanted = hashlib.sha256(footage).hexdigest()
@@ -180,7 +176,7 @@ async def test_stalled_reader_delays_no_other_and_gets_the_rest_later(tmp_path: 
             assert bytes(rest) == footage
 
 
-async def test_a_reader_that_never_goes_on_is_let_go(tmp_path: Path) -> None:
+async def test_stalled_reader_is_disconnected(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(bytes(BIG))
     async with running(tmp_path, limits=DeviceLimits(reserve=0, stall_timeout=0.1)) as device:
         with asking(device, NAME):
@@ -200,7 +196,7 @@ async def test_recording_that_shrinks_during_a_download_ends_it(tmp_path: Path) 
             assert 0 < received < BIG
 
 
-async def test_by_default_a_downloaded_recording_stays(tmp_path: Path) -> None:
+async def test_downloaded_recording_is_kept_by_default(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"footage")
     async with running(tmp_path) as device:
         await fetch(device, fileName=NAME)
@@ -209,9 +205,7 @@ async def test_by_default_a_downloaded_recording_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, BIG])
-async def test_a_recording_is_deleted_once_it_was_taken_where_that_is_wanted(
-    tmp_path: Path, size: int
-) -> None:
+async def test_delete_after_download(tmp_path: Path, size: int) -> None:
     (tmp_path / NAME).write_bytes(bytes(size))
     async with running(tmp_path, delete_after_download=True) as device:
         with asking(device, NAME) as sock:
@@ -225,7 +219,7 @@ async def test_a_recording_is_deleted_once_it_was_taken_where_that_is_wanted(
 
 
 @pytest.mark.parametrize("size", [1000, BIG])
-async def test_a_recording_whose_reader_died_is_kept(tmp_path: Path, size: int) -> None:
+async def test_recording_is_kept_if_the_reader_died(tmp_path: Path, size: int) -> None:
     (tmp_path / NAME).write_bytes(bytes(size))
     async with running(tmp_path, delete_after_download=True) as device:
         with asking(device, NAME) as sock:

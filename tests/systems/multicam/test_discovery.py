@@ -62,7 +62,7 @@ async def next_about(discovery: MultiCamDiscovery, device_id: str) -> DiscoveryE
     raise AssertionError("the discovery ended")
 
 
-async def test_a_device_is_found_moves_and_leaves(announcer: AsyncZeroconf) -> None:
+async def test_device_found_moved_and_lost(announcer: AsyncZeroconf) -> None:
     me = new_id()
     async with (
         Peer(Android().talk) as old,
@@ -95,7 +95,7 @@ async def test_a_device_is_found_moves_and_leaves(announcer: AsyncZeroconf) -> N
                 await next_about(discovery, me)
 
 
-async def test_discover_yields_cameras_with_the_callers_own_clients(announcer: AsyncZeroconf) -> None:
+async def test_discover_with_own_clients(announcer: AsyncZeroconf) -> None:
     asked: list[tuple[object, int]] = []
 
     def make_client(host: Any, port: int) -> MultiCamClient:
@@ -114,7 +114,7 @@ async def test_discover_yields_cameras_with_the_callers_own_clients(announcer: A
     assert {(("127.0.0.1",), 8081), (("127.0.0.1",), 8082)} <= set(asked)
 
 
-async def test_discover_ends_in_time_but_not_while_the_caller_works(announcer: AsyncZeroconf) -> None:
+async def test_discover_timeout_excludes_callers_work(announcer: AsyncZeroconf) -> None:
     me = new_id()
     seen = []
     async with announced(me, 8081, announcer):
@@ -141,7 +141,7 @@ async def test_borrowed_sockets_are_used_and_left_open(announcer: AsyncZeroconf)
         await borrowed.async_close()
 
 
-async def test_closing_ends_a_waiting_reader() -> None:
+async def test_close_ends_waiting_reader() -> None:
     async with asyncio.timeout(5):
         async with MultiCamDiscovery(interfaces=LOOPBACK) as discovery:
             waiting = asyncio.ensure_future(anext(discovery, None))

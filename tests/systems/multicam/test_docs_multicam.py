@@ -31,7 +31,7 @@ async def run(source: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-def test_every_example_is_run_here() -> None:
+def test_every_example_is_covered() -> None:
     assert len(BLOCKS) == 5
 
 

@@ -23,7 +23,7 @@ SECRETS = ("SIGNATURE", "AKIA", "very-secret", "session-token")
 # -- commands -----------------------------------------------------------------------------------
 
 
-def test_a_command_is_written_as_the_protocol_shows_it() -> None:
+def test_command_json() -> None:
     command = CommandMessage.start_recording(timestamp=1729000000.123)
     text = '{"command": "START_RECORDING", "timestamp": 1729000000.123, '
     text += '"deviceId": "controller", "fileId": null}'
@@ -43,7 +43,7 @@ def test_a_command_is_written_as_the_protocol_shows_it() -> None:
         (CommandMessage.upload_to_cloud("a", upload_url="https://x"), "UPLOAD_TO_CLOUD"),
     ],
 )
-def test_every_command_carries_its_word(command: CommandMessage, word: str) -> None:
+def test_command_names(command: CommandMessage, word: str) -> None:
     fields = json.loads(command.to_json())
     assert fields["command"] == word
     assert fields["deviceId"] == "controller"
@@ -51,12 +51,12 @@ def test_every_command_carries_its_word(command: CommandMessage, word: str) -> N
     assert CommandMessage.from_json(command.to_bytes()) == command
 
 
-def test_a_command_carries_the_time_it_was_made() -> None:
+def test_command_default_time() -> None:
     before = time.time()
     assert before <= CommandMessage.heartbeat().timestamp <= time.time()
 
 
-def test_a_file_is_asked_for_by_either_name_or_both() -> None:
+def test_get_video_names() -> None:
     assert json.loads(CommandMessage.get_video("dev_1").to_json())["fileId"] == "dev_1"
     assert "fileName" not in json.loads(CommandMessage.get_video("dev_1").to_json())
     by_name = json.loads(CommandMessage.get_video(file_name="video_1.mp4").to_json())
@@ -65,7 +65,7 @@ def test_a_file_is_asked_for_by_either_name_or_both() -> None:
     assert (both["fileId"], both["fileName"]) == ("dev_1", "video_1.mp4")
 
 
-def test_an_upload_carries_the_six_fields_of_s3() -> None:
+def test_upload_s3_fields() -> None:
     command = CommandMessage.upload_to_cloud(
         "video_1.mp4",
         s3_bucket="takes",
@@ -95,7 +95,7 @@ def test_an_upload_carries_the_six_fields_of_s3() -> None:
         assert not any(secret in shown for secret in SECRETS)
 
 
-def test_impossible_commands_are_the_callers_mistake() -> None:
+def test_invalid_commands_are_usage_errors() -> None:
     with pytest.raises(UsageError, match="which file"):
         CommandMessage.get_video()
     with pytest.raises(UsageError, match="which file"):
@@ -112,7 +112,7 @@ def test_impossible_commands_are_the_callers_mistake() -> None:
         StatusResponse(deviceId="d", timestamp=1.0, status=None)
 
 
-def test_what_is_wrong_with_a_message_is_said_without_its_values() -> None:
+def test_errors_do_not_contain_values() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         CommandMessage.from_json('{"command": "X", "awsSecretAccessKey": ["very-secret"]}', peer="10.0.0.9")
     assert "10.0.0.9" in str(caught.value)
@@ -121,7 +121,7 @@ def test_what_is_wrong_with_a_message_is_said_without_its_values() -> None:
     assert caught.value.__suppress_context__
 
 
-def test_a_command_nobody_knows_is_kept() -> None:
+def test_unknown_command_is_kept() -> None:
     command = CommandMessage.from_json('{"command": "ZOOM", "timestamp": 1, "factor": 2.5}')
     assert command.command == "ZOOM"
     assert json.loads(command.to_json()) == {
@@ -133,7 +133,7 @@ def test_a_command_nobody_knows_is_kept() -> None:
     }
 
 
-def test_a_command_without_time_or_sender_is_from_the_controller_now() -> None:
+def test_command_defaults() -> None:
     command = CommandMessage.from_json('{"command": "START_RECORDING", "timestamp": null, "deviceId": null}')
     assert command.command is CommandType.START_RECORDING
     assert command.deviceId == "controller"
@@ -143,7 +143,7 @@ def test_a_command_without_time_or_sender_is_from_the_controller_now() -> None:
 # -- answers ------------------------------------------------------------------------------------
 
 
-def test_a_status_of_dialect_1() -> None:
+def test_status_of_dialect_1() -> None:
     status = StatusResponse.from_json(
         b'{"deviceId":"Mountain-A1B2C3D4","status":"recording","timestamp":1729000000,"isRecording":true,'
         b'"message":null,"fileId":"Mountain-A1B2C3D4_1729000000123","fileSize":0}'
@@ -156,7 +156,7 @@ def test_a_status_of_dialect_1() -> None:
     assert status.fileSize == 0
 
 
-def test_a_status_of_dialect_2() -> None:
+def test_status_of_dialect_2() -> None:
     status = StatusResponse.from_json(
         '{"deviceId":"oak-1","status":"ready","timestamp":1729000000.5,"batteryLevel":87,"deviceType":"Oak",'
         '"uploadQueue":[{"fileName":"a.mp4","fileSize":1000,"bytesUploaded":250,"uploadProgress":25,'
@@ -189,7 +189,7 @@ def test_a_status_of_dialect_2() -> None:
         ('"status":"stopping","isRecording":true', True),
     ],
 )
-def test_recording_is_what_the_device_says_or_else_its_status(fields: str, recording: bool) -> None:
+def test_is_recording_falls_back_to_status(fields: str, recording: bool) -> None:
     status = StatusResponse.from_json(f'{{"deviceId":"d","timestamp":1,{fields}}}')
     assert status.isRecording is recording
 
@@ -203,7 +203,7 @@ def test_recording_is_what_the_device_says_or_else_its_status(fields: str, recor
         ("Time Not\tSynchronized", "time_not_synchronized"),
     ],
 )
-def test_sentences_of_early_builds_are_understood_and_kept(text: str, known: str) -> None:
+def test_status_sentences_of_early_builds(text: str, known: str) -> None:
     document = json.dumps({"deviceId": "d", "status": text, "timestamp": 1.0})
     status = StatusResponse.from_json(document)
     assert status.status == known
@@ -212,20 +212,20 @@ def test_sentences_of_early_builds_are_understood_and_kept(text: str, known: str
     assert StatusResponse.from_json(status.to_json()) == status
 
 
-def test_a_changed_status_is_written_as_changed() -> None:
+def test_changed_status_is_serialized() -> None:
     status = StatusResponse(deviceId="d", status="ready", timestamp=1.0)
     changed = status.model_copy(update={"status": "recording"})
     assert json.loads(changed.to_json())["status"] == "recording"
 
 
-def test_the_device_writes_what_it_set_and_nothing_else() -> None:
+def test_json_has_only_fields_that_were_set() -> None:
     stop = StopRecordingResponse(deviceId="d", status="error", timestamp=1.5, fileName=None, fileSize=0)
     assert stop.to_json() == (
         '{"deviceId": "d", "status": "error", "timestamp": 1.5, "fileName": null, "fileSize": 0}'
     )
 
 
-def test_a_stop_that_failed_or_packs_later() -> None:
+def test_stop_failed_or_packed_later() -> None:
     failed = StopRecordingResponse.from_json(
         '{"deviceId":"d","status":"error","timestamp":1,"fileName":null,"fileSize":null}'
     )
@@ -237,7 +237,7 @@ def test_a_stop_that_failed_or_packs_later() -> None:
     assert packed_later.fileSize == 0
 
 
-def test_a_header_needs_no_more_than_a_size() -> None:
+def test_file_header_needs_only_a_size() -> None:
     header = FileResponse.from_json('{"fileSize":7,"fileName":null,"status":null}')
     assert (header.fileSize, header.fileName, header.status) == (7, "", "ready")
 
@@ -254,7 +254,7 @@ def test_lists_of_both_dialects() -> None:
     ]
 
 
-def test_unknown_fields_statuses_and_kinds_survive_a_round_trip() -> None:
+def test_unknown_values_round_trip() -> None:
     document = {
         "deviceId": "d",
         "status": "Überhitzt",
@@ -270,7 +270,7 @@ def test_unknown_fields_statuses_and_kinds_survive_a_round_trip() -> None:
     assert not DeviceStatus.is_error(status.status)
 
 
-def test_unknown_fields_do_not_hide_a_secret_in_a_repr() -> None:
+def test_repr_hides_secrets_in_unknown_fields() -> None:
     error = ErrorResponse.from_json(
         '{"status":"error","presignedUrl":"SIGNATURE","awsThing":"AKIA","detail":{"x":"very-secret"},'
         '"note":"see https://x/y?t=session-token","code":7}'
@@ -279,7 +279,7 @@ def test_unknown_fields_do_not_hide_a_secret_in_a_repr() -> None:
     assert "code=7" in repr(error)
 
 
-def test_messages_do_not_change() -> None:
+def test_messages_are_frozen() -> None:
     status = StatusResponse(deviceId="d", status="ready", timestamp=1.0)
     with pytest.raises(ValueError, match="frozen"):
         status.status = "recording"  # type: ignore[misc]
@@ -288,7 +288,7 @@ def test_messages_do_not_change() -> None:
 # -- the words ----------------------------------------------------------------------------------
 
 
-def test_every_status_is_either_good_or_bad() -> None:
+def test_status_is_success_or_error() -> None:
     good = (
         "ready recording scheduled_recording_accepted command_received recording_stopped stopping uploading"
     )

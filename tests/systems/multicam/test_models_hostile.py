@@ -89,14 +89,14 @@ def test_wrong_types_and_values_are_refused(fields: str) -> None:
     ],
 )
 @pytest.mark.parametrize("message", MESSAGES)
-def test_what_is_no_such_message_is_refused(message: type[ProtocolMessage], document: bytes) -> None:
+def test_other_documents_are_refused(message: type[ProtocolMessage], document: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="the device sent no valid"):
         message.from_json(document)
     with pytest.raises(RemoteProtocolError):
         message.from_json(document.decode("utf-8", "surrogateescape"))
 
 
-def test_of_a_key_that_comes_twice_the_last_one_counts() -> None:
+def test_repeated_key_last_wins() -> None:
     assert FileResponse.from_json('{"fileSize":1,"fileSize":2}').fileSize == 2
 
 
@@ -117,9 +117,7 @@ GOOD = {"command": "X", "deviceId": "d", "status": "ready", "timestamp": 1, "fil
 
 
 @given(st.sampled_from(MESSAGES), st.dictionaries(field_names | st.text(), json_values, max_size=4))
-def test_any_fields_parse_and_survive_or_are_a_protocol_error(
-    message: type[ProtocolMessage], fields: dict[str, object]
-) -> None:
+def test_any_fields(message: type[ProtocolMessage], fields: dict[str, object]) -> None:
     try:
         parsed = message.from_json(json.dumps(GOOD | fields))
     except RemoteProtocolError:
@@ -129,7 +127,7 @@ def test_any_fields_parse_and_survive_or_are_a_protocol_error(
 
 
 @given(st.sampled_from(MESSAGES), st.binary())
-def test_any_bytes_are_a_message_or_a_protocol_error(message: type[ProtocolMessage], document: bytes) -> None:
+def test_any_bytes(message: type[ProtocolMessage], document: bytes) -> None:
     try:
         message.from_json(document)
     except RemoteProtocolError:

@@ -27,7 +27,7 @@ async def start(recorder: MultiCamRecord, at: float | None = None) -> StartRepor
     return await armed.accepted()
 
 
-async def test_a_start_that_was_only_received_is_confirmed() -> None:
+async def test_start_command_received_is_confirmed() -> None:
     oak = Oak()
     async with Peer(oak.talk) as peer:
         report = await start(record(peer))
@@ -36,7 +36,7 @@ async def test_a_start_that_was_only_received_is_confirmed() -> None:
     assert oak.told("DEVICE_STATUS") == 2
 
 
-async def test_a_start_that_takes_a_moment_is_waited_for() -> None:
+async def test_start_is_polled_until_recording() -> None:
     class Slow(Oak):
         def start_at(self, moment: float) -> None:
             super().start_at(time.time() + 0.2)
@@ -46,7 +46,7 @@ async def test_a_start_that_takes_a_moment_is_waited_for() -> None:
         assert (await start(record(peer, confirm=5))).status == "recording"
 
 
-async def test_a_camera_that_did_not_open_is_found_out() -> None:
+async def test_start_with_failed_camera() -> None:
     oak = Oak()
     oak.broken = True
     async with Peer(oak.talk) as peer:
@@ -55,7 +55,7 @@ async def test_a_camera_that_did_not_open_is_found_out() -> None:
         assert caught.value.status == "error"
 
 
-async def test_a_device_that_stays_idle_did_not_start() -> None:
+async def test_start_on_idle_device_fails() -> None:
     class Lazy(Oak):
         def start_at(self, moment: float) -> None:
             """Never begins."""
@@ -65,7 +65,7 @@ async def test_a_device_that_stays_idle_did_not_start() -> None:
             await start(record(peer, confirm=0.2))
 
 
-async def test_a_device_that_vanishes_before_it_confirms_may_record() -> None:
+async def test_device_lost_before_confirmation() -> None:
     class Vanishes(Oak):
         def start_at(self, moment: float) -> None:
             asyncio.get_running_loop().call_soon(peer.vanish)
@@ -76,7 +76,7 @@ async def test_a_device_that_vanishes_before_it_confirms_may_record() -> None:
         assert caught.value.maybe_executed
 
 
-async def test_a_scheduled_start_reports_its_moment() -> None:
+async def test_scheduled_start_report() -> None:
     android = Android()
     async with Peer(android.talk) as peer:
         at = time.time() + 3
@@ -86,13 +86,13 @@ async def test_a_scheduled_start_reports_its_moment() -> None:
     android.close()
 
 
-async def test_androids_answer_to_a_start_for_now_schedules_nothing() -> None:
+async def test_android_start_now_is_not_scheduled() -> None:
     async with Peer(Android().talk) as peer:
         report = await start(record(peer))
     assert (report.status, report.scheduled_for) == ("recording", None)
 
 
-async def test_androids_answer_to_a_start_for_now_proves_nothing() -> None:
+async def test_android_start_now_is_confirmed() -> None:
     class Lazy(Android):
         def start_at(self, moment: float) -> None:
             """Never begins."""
@@ -102,7 +102,7 @@ async def test_androids_answer_to_a_start_for_now_proves_nothing() -> None:
             await start(record(peer, confirm=0.2))
 
 
-async def test_a_device_that_records_already_is_busy() -> None:
+async def test_arm_recording_device_is_busy() -> None:
     for busy in (Oak(), Android()):
         busy.recording = True
         async with Peer(busy.talk) as peer:
@@ -111,7 +111,7 @@ async def test_a_device_that_records_already_is_busy() -> None:
         assert busy.told("START_RECORDING") == 0
 
 
-async def test_a_disconnected_camera_cannot_be_armed() -> None:
+async def test_arm_disconnected_camera() -> None:
     oak = Oak()
     oak.disconnected = True
     async with Peer(oak.talk) as peer:
@@ -119,7 +119,7 @@ async def test_a_disconnected_camera_cannot_be_armed() -> None:
             await record(peer).arm(PLAN)
 
 
-async def test_an_unsynchronized_clock() -> None:
+async def test_start_unsynchronized_clock() -> None:
     android = Android()
     android.synchronized = False
     async with Peer(android.talk) as peer:
@@ -127,7 +127,7 @@ async def test_an_unsynchronized_clock() -> None:
             await start(record(peer), time.time() + 3)
 
 
-async def test_stopping_a_scheduled_start_outwaits_it_and_stops_again() -> None:
+async def test_stop_waits_for_scheduled_start() -> None:
     oak = Oak()
     async with Peer(oak.talk) as peer:
         recorder = record(peer)
@@ -150,7 +150,7 @@ class CallsOff(Android):
         return super().obey(command)
 
 
-async def test_a_start_that_was_called_off_left_nothing() -> None:
+async def test_stop_of_cancelled_start_has_no_file() -> None:
     device = CallsOff()
     async with Peer(device.talk) as peer:
         recorder = record(peer)
@@ -165,7 +165,7 @@ async def test_a_start_that_was_called_off_left_nothing() -> None:
             await recorder.stop()
 
 
-async def test_a_start_too_far_ahead_is_not_waited_for() -> None:
+async def test_stop_does_not_wait_for_distant_start() -> None:
     oak = Oak()
     async with Peer(oak.talk) as peer:
         recorder = record(peer)
@@ -177,7 +177,7 @@ async def test_a_start_too_far_ahead_is_not_waited_for() -> None:
     oak.close()
 
 
-async def test_a_recording_that_has_begun_is_stopped_once() -> None:
+async def test_stop_of_begun_recording_is_sent_once() -> None:
     android = Android()
     async with Peer(android.talk) as peer:
         recorder = record(peer)
@@ -188,7 +188,7 @@ async def test_a_recording_that_has_begun_is_stopped_once() -> None:
         assert android.told("STOP_RECORDING") == 1
 
 
-async def test_a_refused_start_is_not_watched_at_the_stop() -> None:
+async def test_stop_after_refused_start() -> None:
     android = Android()
     android.synchronized = False
     async with Peer(android.talk) as peer:
@@ -199,13 +199,13 @@ async def test_a_refused_start_is_not_watched_at_the_stop() -> None:
             await recorder.stop()
 
 
-async def test_a_stop_without_a_recording_is_refused() -> None:
+async def test_stop_without_recording() -> None:
     async with Peer(Oak().talk) as peer:
         with pytest.raises(DeviceError):
             await record(peer).stop()
 
 
-async def test_a_lost_stop_says_that_it_may_have_worked() -> None:
+async def test_stop_lost_maybe_executed() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
         reset(writer)
@@ -217,7 +217,7 @@ async def test_a_lost_stop_says_that_it_may_have_worked() -> None:
         assert peer.opened == 1
 
 
-async def test_a_device_away_for_a_moment_while_watched_is_asked_again() -> None:
+async def test_stop_polls_again_after_outage() -> None:
     class Blinks(Oak):
         lost = 0
 

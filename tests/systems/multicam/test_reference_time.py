@@ -81,9 +81,7 @@ def heard_after_stop(device: Phone) -> list[str]:
 
 @pytest.mark.parametrize("ahead", AHEAD)
 @pytest.mark.parametrize("kind", [AheadAndroid, AheadIos, AheadOak])
-async def test_a_device_that_named_its_file_is_not_watched_after_its_stop(
-    tmp_path: Path, kind: type[Phone], ahead: float
-) -> None:
+async def test_stop_with_file_is_not_polled(tmp_path: Path, kind: type[Phone], ahead: float) -> None:
     async with phone(kind, ahead) as (device, camera, _):
         record = camera.feature(Record)
         armed = await record.arm(plan(tmp_path, ahead))
@@ -98,7 +96,7 @@ async def test_a_device_that_named_its_file_is_not_watched_after_its_stop(
 
 @pytest.mark.parametrize("ahead", AHEAD)
 @pytest.mark.parametrize("kind", [AheadAndroid, AheadIos, AheadOak])
-async def test_a_start_that_was_called_off_is_watched_until_it_fires(
+async def test_cancelled_start_is_polled_until_it_fires(
     tmp_path: Path, kind: type[Phone], ahead: float
 ) -> None:
     async with phone(kind, ahead) as (device, camera, _):
@@ -114,7 +112,7 @@ async def test_a_start_that_was_called_off_is_watched_until_it_fires(
 
 
 @pytest.mark.parametrize("ahead", AHEAD)
-async def test_a_device_that_was_only_told_is_asked_until_its_moment(tmp_path: Path, ahead: float) -> None:
+async def test_received_start_is_polled_until_due(tmp_path: Path, ahead: float) -> None:
     class Hears(AheadAndroid):
         def obey(self, command: dict[str, Any]) -> bytes:
             return super().obey(command).replace(b"scheduled_recording_accepted", b"command_received")
@@ -142,9 +140,7 @@ async def test_recording_reply_far_ahead_of_its_time_is_an_earlier_recording(
 
 @pytest.mark.parametrize("ahead", AHEAD)
 @pytest.mark.parametrize("back", [True, False])
-async def test_a_lost_connection_is_replaced_until_the_moment_and_no_longer(
-    tmp_path: Path, ahead: float, back: bool
-) -> None:
+async def test_reconnects_until_due(tmp_path: Path, ahead: float, back: bool) -> None:
     device = AheadAndroid()
     device.ahead = ahead
     async with Peer(device.talk) as peer:

@@ -71,7 +71,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     device.close()
 
 
-def test_all_examples_are_here() -> None:
+def test_every_example_is_covered() -> None:
     assert list(BLOCKS) == [
         "Importing",
         "Creating Commands",
@@ -152,5 +152,5 @@ def test_file_transfer(
         ("ListFilesResponse", "deviceId status timestamp files"),
     ],
 )
-def test_every_promised_field_is_there(name: str, fields: str) -> None:
+def test_promised_fields(name: str, fields: str) -> None:
     assert set(fields.split()) <= set(get_type_hints(getattr(multicam, name)))
