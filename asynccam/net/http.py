@@ -208,9 +208,7 @@ class HttpClient:
     async def aclose(self) -> None:
         """Close the session if it is our own; harmless when called twice."""
         self._closed = True
-        session, self._session = self._session, None
-        if session is not None and not self._borrowed:
-            await session.close()
+        await self.close_idle()
 
     async def __aenter__(self) -> "HttpClient":
         return self

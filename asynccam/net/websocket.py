@@ -269,8 +269,10 @@ class WebSocket(asyncio.Protocol):
         self._drained = self._drained or asyncio.Event()
 
     def resume_writing(self) -> None:
-        """Let `drain` return: the peer caught up."""
-        self._release_writers()
+        """Let `drain` return: the peer caught up, or the connection has ended."""
+        room, self._drained = self._drained, None
+        if room is not None:
+            room.set()
 
     async def abort(self) -> None:
         """Close the socket at once, and wait until it is closed."""
@@ -289,7 +291,7 @@ class WebSocket(asyncio.Protocol):
     def _end(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._release_writers()
+        self.resume_writing()
         if not self.opened.done():
             self.opened.set_exception(self._handshake_error(error))
             self.opened.exception()  # retrieved: open_websocket may have been cancelled meanwhile
@@ -298,11 +300,6 @@ class WebSocket(asyncio.Protocol):
         code = close.code if close else 1006
         if not self.closed.done():
             self.closed.set_result(CloseInfo(code, reason or "the socket was closed"))
-
-    def _release_writers(self) -> None:
-        room, self._drained = self._drained, None
-        if room is not None:
-            room.set()
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import StorageError
+from asynccam.runtime.disk import storage_errors
 from asynccam.runtime.tasks import finish
 
 SUFFIXES: Final = frozenset({".mp4", ".mov", ".mkv"})
@@ -119,21 +120,17 @@ class Storage:
         """Open a recording that `find` returned, or raise `StorageError`."""
         opened = OpenFile(self.directory / file.name)
         try:
-            try:
+            with storage_errors("open", Path(file.name)):
                 # Awaited even when cancelled: the thread must not open it after close().
                 await finish(asyncio.to_thread(opened.open))
-            except OSError as error:
-                raise StorageError(f"cannot open {file.name}: {error.strerror or error}") from error
             yield opened
         finally:
             opened.close()
 
     async def delete(self, name: str) -> None:
         """Delete a recording that `files` returned, if it still exists; raise `StorageError` on failure."""
-        try:
+        with storage_errors("delete", Path(name)):
             await finish(asyncio.to_thread((self.directory / name).unlink, missing_ok=True))
-        except OSError as error:
-            raise StorageError(f"cannot delete {name}: {error.strerror or error}") from error
 
     async def new_path(self, started: float) -> Path:
         """Return an unused path for a recording that starts at ``started`` (Unix seconds)."""
@@ -155,10 +152,8 @@ class Storage:
             if path.exists() and path.stat().st_size == 0:
                 path.unlink()
 
-        try:
+        with storage_errors("remove", Path(path.name)):
             await finish(asyncio.to_thread(delete))
-        except OSError as error:
-            raise StorageError(f"cannot remove {path.name}: {error.strerror or error}") from error
 
     def _scan(self) -> list[StoredRecording]:
         unfinished = self._unfinished()
