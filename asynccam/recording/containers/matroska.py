@@ -168,10 +168,11 @@ class MatroskaFrames:
         try:
             for element in self.walk:
                 kind, begin, size = element
+                if group is not None and kind in (SIMPLE_BLOCK, BLOCK_GROUP, CLUSTER):
+                    # Only here has the group ended: a duration may stand behind its block.
+                    yield from self._take_block(*group, duration)
+                    group = duration = None
                 if kind == SIMPLE_BLOCK:
-                    if group is not None:
-                        yield from self._take_block(*group, duration)
-                        group = duration = None
                     yield from self._take_block(begin, size or 0, None)
                 elif kind == BLOCK:
                     group = (begin, size or 0)
@@ -180,10 +181,7 @@ class MatroskaFrames:
                 elif kind == TIMESTAMP:
                     self._cluster = read_uint(self._view, element)
                     yield from self._flush()
-                elif kind in (BLOCK_GROUP, CLUSTER) or group is None:
-                    if group is not None:
-                        yield from self._take_block(*group, duration)
-                        group = None
+                elif group is None:
                     duration = None
                     if kind == BLOCK_GROUP:
                         group_end = begin + (size or 0)
