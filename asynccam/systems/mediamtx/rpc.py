@@ -146,6 +146,7 @@ class ServiceConnection:
 
     async def _set_up(self, link: JsonRpcConnection, gap: float | None) -> None:
         """Authenticate a new connection, subscribe and fetch the cameras; ``gap`` is an outage in seconds."""
+        # As elapsed time: signing in takes a while, in which the wall clock may be set.
         lost_at = None if gap is None else WALL_CLOCK.elapsed() - gap
         self.capabilities = await open_session(link, self._credentials)
         if self.capabilities.generation == 2 and self._subscriptions:
@@ -170,9 +171,7 @@ class ServiceConnection:
             else:
                 topics.append(topic)
         for filters, topics in groups:
-            params: dict[str, Any] = {"topics": topics}
-            if filters is not None:
-                params["filters"] = filters
+            params = {"topics": topics} if filters is None else {"topics": topics, "filters": filters}
             await call_authenticated(link, self.capabilities, "subscribe_events", params)
 
     async def _fetch_cameras(self, link: JsonRpcConnection) -> Sequence[CameraInfo]:
@@ -286,7 +285,7 @@ class ServiceConnection:
 
     async def _send(self, call: "_Call") -> Any:
         self._active += 1
-        self._idle.clear()
+        self._idle.clear()  # `_reconnect` waits for it, so that no answer is lost
         try:
             if call.posted is not None:
                 return await call.posted

@@ -44,7 +44,7 @@ class StopTimers:
             await scope.gather(
                 {camera: self._stop_within(camera, _FINAL_TIMEOUT) for camera in cameras}, name="stop"
             )
-        self._scope = TaskScope("timed recordings")
+        self._scope = TaskScope("timed recordings")  # a closed client may connect again
 
     async def _run(self, camera: str, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -36,9 +36,7 @@ class SimCamera:
     Attributes:
         device: ``/dev/video0`` in generation 1, ``camera0`` in generation 2.
         stream: Its path on the media server.
-        name: Display name.
         resolution: ``WIDTHxHEIGHT``.
-        fps: Frames per second.
         status: ``CONNECTED``, ``DISCONNECTED`` or ``ERROR``.
         stream_ready: Whether its stream is up; a start waits for it.
         fails: Pictures and recordings fail.
@@ -46,7 +44,6 @@ class SimCamera:
         starting: A start is running.
         streaming: Streaming was started by a client.
         readers: Number of readers of its stream.
-        recording: The running recording, or None.
         timers: Tasks that end timed recordings.
     """
 
