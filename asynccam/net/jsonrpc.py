@@ -86,6 +86,7 @@ class JsonRpcConnection:
 
     Attributes:
         name: For errors; the address without credentials.
+        socket: The WebSocket, for its pings and pongs.
         codec: Assigns answers to calls; ``codec.unexpected`` counts what fitted nothing.
     """
 
@@ -100,7 +101,7 @@ class JsonRpcConnection:
         self._on_notification = on_notification
         self._on_unexpected = on_unexpected
         self._calls: set[_PendingCall] = set()
-        self._socket: WebSocket  # set by `open`
+        self.socket: WebSocket  # set by `open`
         self._answered = False
         self._loop = asyncio.get_running_loop()
 
@@ -116,33 +117,19 @@ class JsonRpcConnection:
     ) -> "JsonRpcConnection":
         """Connect; see `open_websocket` for the arguments and the errors."""
         connection = cls(url, on_notification, on_unexpected)
-        connection._socket = await open_websocket(url, connection._on_message, options, room=room)
-        connection._socket.closed.add_done_callback(connection._on_closed)
+        connection.socket = await open_websocket(url, connection._on_message, options, room=room)
+        connection.socket.closed.add_done_callback(connection._on_closed)
         return connection
 
     @property
     def closed(self) -> "asyncio.Future[CloseInfo]":
         """Done when the connection has ended."""
-        return self._socket.closed
-
-    @property
-    def is_writable(self) -> bool:
-        """Return whether the peer takes what is sent; while it does not, calls wait for room."""
-        return self._socket.is_writable
-
-    @property
-    def pongs(self) -> int:
-        """Pings that the peer has answered on this connection."""
-        return self._socket.pongs
+        return self.socket.closed
 
     @property
     def pending(self) -> int:
         """Number of calls without an answer."""
         return len(self._calls)
-
-    def probe(self, timeout: float) -> None:
-        """Ping now; without a pong within ``timeout`` seconds the connection is lost."""
-        self._socket.probe(timeout)
 
     async def call(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
@@ -155,9 +142,9 @@ class JsonRpcConnection:
             TimeoutError: No answer within ``timeout`` seconds; the request may have been carried out.
             UsageError: The parameters cannot be JSON.
         """
-        if not self._socket.is_writable:
+        if not self.socket.is_writable:
             async with deadline(timeout, f"room to send {method} to {self.name}"):
-                await self._socket.drain()
+                await self.socket.drain()
         request_id, call = self._send_request(method, params, timeout)
         try:
             return await call.future
@@ -188,12 +175,12 @@ class JsonRpcConnection:
 
     async def aclose(self) -> None:
         """Close the connection; open calls fail."""
-        await self._socket.aclose(timeout=_CLOSE_TIMEOUT if self._answered else _SILENT_CLOSE_TIMEOUT)
+        await self.socket.aclose(timeout=_CLOSE_TIMEOUT if self._answered else _SILENT_CLOSE_TIMEOUT)
 
     # -- requests ---------------------------------------------------------------------------------
 
     def _send_request(self, method: str, params: Params, timeout: float | None) -> tuple[int, _PendingCall]:
-        socket = self._socket
+        socket = self.socket
         if not socket.is_open:
             raise ConnectionError(
                 f"{method} was not sent, as {self.name} is not connected{socket.close_reason}"

@@ -373,7 +373,7 @@ async def test_pings_keep_a_quiet_connection_alive(server: RpcServer) -> None:
         on_state=lambda new, old, why: states.append(new),
     ) as client:
         before = client.connection
-        await eventually(lambda: client.connection is not None and client.connection.pongs >= 5)
+        await eventually(lambda: client.connection is not None and client.connection.socket.pongs >= 5)
         assert client.connection is before
     assert ConnectionState.LOST not in states
 
@@ -394,7 +394,7 @@ async def test_slow_peer_makes_callers_wait() -> None:
     opened, peer = await asyncio.gather(JsonRpcConnection.open(f"ws://127.0.0.1:{port}/ws"), shake_hands())
     big = "x" * 8_000_000
     calls = [asyncio.create_task(opened.call("put", [big], timeout=30)) for _ in range(3)]
-    await eventually(lambda: not opened.is_writable)
+    await eventually(lambda: not opened.socket.is_writable)
     late = [asyncio.create_task(opened.call("late", [n], timeout=0.05)) for n in range(3)]
     results = await asyncio.gather(*late, return_exceptions=True)
     assert all(isinstance(result, TimeoutError) and not result.maybe_executed for result in results)

@@ -336,7 +336,7 @@ class CameraClient:
             if link is None:
                 self.retry_now()
             elif link.pending <= self._pressing:
-                link.probe(_PONG_TIMEOUT)
+                link.socket.probe(_PONG_TIMEOUT)
 
         timer = loop.call_later(_PRESS_INTERVAL, push)
         try:
