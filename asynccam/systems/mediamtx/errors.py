@@ -17,7 +17,6 @@ The two generations of the service use the same codes with different meanings, s
 each. See docs/protocols/mediamtx.md.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from asynccam import errors
@@ -98,35 +97,30 @@ class RateLimitedError(CameraServiceError, errors.RetryableError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorKind:
-    """Exception and meaning of an error code."""
+_Kind = tuple[type[CameraServiceError], str]
+"""Exception and meaning of an error code."""
 
-    error: type[CameraServiceError]
-    meaning: str
-
-
-_JSON_RPC: Final[dict[int, ErrorKind]] = {
-    -32700: ErrorKind(CameraServiceError, "the service could not read the request"),
-    -32600: ErrorKind(CameraServiceError, "the service calls the request invalid"),
-    -32601: ErrorKind(UnsupportedError, "the service does not have this method"),
-    -32602: ErrorKind(CameraServiceError, "the service calls the parameters invalid"),
-    -32603: ErrorKind(CameraServiceError, "the service had an internal error"),
-    -32001: ErrorKind(AuthenticationError, "sign-in failed, or is needed"),
+_JSON_RPC: Final[dict[int, _Kind]] = {
+    -32700: (CameraServiceError, "the service could not read the request"),
+    -32600: (CameraServiceError, "the service calls the request invalid"),
+    -32601: (UnsupportedError, "the service does not have this method"),
+    -32602: (CameraServiceError, "the service calls the parameters invalid"),
+    -32603: (CameraServiceError, "the service had an internal error"),
+    -32001: (AuthenticationError, "sign-in failed, or is needed"),
 }
 
-_UNKNOWN_CODE: Final = ErrorKind(CameraServiceError, "the service refused")
-_NOT_FOUND: Final = ErrorKind(CameraNotFoundError, "camera not found")
-_RECORDING: Final = ErrorKind(CameraBusyError, "already recording")
-_MEDIA: Final = ErrorKind(MediaMTXError, "the media server or the stream failed")
-_STORAGE: Final = ErrorKind(StorageFullError, "the service's storage is low")
-_UNSUPPORTED: Final = ErrorKind(UnsupportedError, "not supported, or not available")
+_UNKNOWN_CODE: Final[_Kind] = (CameraServiceError, "the service refused")
+_NOT_FOUND: Final = (CameraNotFoundError, "camera not found")
+_RECORDING: Final = (CameraBusyError, "already recording")
+_MEDIA: Final = (MediaMTXError, "the media server or the stream failed")
+_STORAGE: Final = (StorageFullError, "the service's storage is low")
+_UNSUPPORTED: Final = (UnsupportedError, "not supported, or not available")
 
-ERROR_MAPS: Final[dict[int, dict[int, ErrorKind]]] = {
+ERROR_MAPS: Final[dict[int, dict[int, _Kind]]] = {
     1: {
         **_JSON_RPC,
-        -32002: ErrorKind(RateLimitedError, "rate limited"),
-        -32003: ErrorKind(PermissionDeniedError, "the role is too low"),
+        -32002: (RateLimitedError, "rate limited"),
+        -32003: (PermissionDeniedError, "the role is too low"),
         -32004: _NOT_FOUND,
         -1000: _NOT_FOUND,
         -32005: _RECORDING,
@@ -140,15 +134,15 @@ ERROR_MAPS: Final[dict[int, dict[int, ErrorKind]]] = {
         -1010: _STORAGE,
         -32008: _UNSUPPORTED,
         -1001: _UNSUPPORTED,
-        -1005: ErrorKind(CameraNotFoundError, "file not found"),
+        -1005: (CameraNotFoundError, "file not found"),
     },
     2: {
         **_JSON_RPC,
-        -32002: ErrorKind(PermissionDeniedError, "the role is too low"),
-        -32010: ErrorKind(CameraNotFoundError, "not found"),
-        -32020: ErrorKind(CameraBusyError, "not allowed in this state"),
+        -32002: (PermissionDeniedError, "the role is too low"),
+        -32010: (CameraNotFoundError, "not found"),
+        -32020: (CameraBusyError, "not allowed in this state"),
         -32030: _UNSUPPORTED,
-        -32040: ErrorKind(RateLimitedError, "rate limited"),
+        -32040: (RateLimitedError, "rate limited"),
         -32050: _MEDIA,
     },
 }
@@ -157,10 +151,10 @@ ERROR_MAPS: Final[dict[int, dict[int, ErrorKind]]] = {
 
 def service_error(reply: RpcError, generation: int) -> CameraServiceError:
     """Return the exception for an error reply; an unknown code gives a plain `CameraServiceError`."""
-    kind = ERROR_MAPS[generation].get(reply.code, _UNKNOWN_CODE)
+    kind, meaning = ERROR_MAPS[generation].get(reply.code, _UNKNOWN_CODE)
     message = f": {reply.message}" if reply.message else ""
-    return kind.error(
-        f"{reply.method}: {kind.meaning}{message} (code {reply.code})",
+    return kind(
+        f"{reply.method}: {meaning}{message} (code {reply.code})",
         code=reply.code,
         data=reply.data,
         method=reply.method,

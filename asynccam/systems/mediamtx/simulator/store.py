@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -40,25 +39,19 @@ class MediaTemplates:
 
     def __init__(self, directory: Path, clip: Path | None, picture: Path | None) -> None:
         self._directory = directory
-        self._clip = clip
-        self._picture = picture
+        self._paths = {RECORDINGS: clip, SNAPSHOTS: picture}
         self._lock = asyncio.Lock()
 
-    async def clip(self) -> Path:
-        """Return the recording; raise `RecordingError` if it cannot be made."""
+    async def get(self, kind: str) -> Path:
+        """Return the file of a kind; raise `RecordingError` if it cannot be made."""
         async with self._lock:
-            if self._clip is None:
-                self._clip = await self._made("clip.mp4", _make_clip)
-            return self._clip
+            path = self._paths[kind]
+            if path is None:
+                path = self._paths[kind] = await self._made(kind)
+            return path
 
-    async def picture(self) -> Path:
-        """Return the picture; raise `RecordingError` if it cannot be made."""
-        async with self._lock:
-            if self._picture is None:
-                self._picture = await self._made("picture.jpg", _make_picture)
-            return self._picture
-
-    async def _made(self, name: str, make: Callable[[Path], Awaitable[None]]) -> Path:
+    async def _made(self, kind: str) -> Path:
+        name, make = ("clip.mp4", _make_clip) if kind == RECORDINGS else ("picture.jpg", _make_picture)
         path = self._directory / name
         if await asyncio.to_thread(path.exists):  # of an earlier service with this directory
             return path
@@ -132,7 +125,7 @@ class FileStore:
         """Start a recording; raise `RecordingError`, `TimeoutError` or `StorageError`."""
         if not self._live:
             # Made now, if it has to be: the stop only copies it.
-            return partial(_copy, await self._templates.clip(), path)
+            return partial(_copy, await self._templates.get(RECORDINGS), path)
         width, _, height = camera.resolution.partition("x")
         source = TestPattern(
             label=camera.name,
@@ -152,7 +145,7 @@ class FileStore:
 
     async def take_picture(self, name: str) -> ServedFile:
         """Make a picture, replacing one of the same name; errors as of `record`."""
-        await _copy(await self._templates.picture(), self.path(SNAPSHOTS, name))
+        await _copy(await self._templates.get(SNAPSHOTS), self.path(SNAPSHOTS, name))
         self._used_names.add(name)
         return await self.add(SNAPSHOTS, name)
 
