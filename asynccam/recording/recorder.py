@@ -32,7 +32,7 @@ from asynccam.recording.process_run import FIRST_FRAME_BOUND, ProcessRun, check_
 from asynccam.recording.rtp.stream import RtpSender, RtpStream
 from asynccam.recording.verify import FileVerdict, verify_files
 from asynccam.runtime.event_hub import EventHub
-from asynccam.runtime.retry import Backoff
+from asynccam.runtime.retry import Backoff, Retrier
 from asynccam.runtime.tasks import Ready, TaskScope, finish
 from asynccam.runtime.timing import deadline
 from asynccam.wall_clock import unix_now
@@ -96,7 +96,7 @@ class Watch:
         restart: Whether a stall or a stream that ends leads to a new process with a new file,
             repeatedly until frames arrive or the recorder is stopped.
         low_space: Bytes free below which `RecorderDiskLow` is reported.
-        backoff: Waits between restarts.
+        backoff: Waits between restarts; they begin anew once a process has run longer than the longest.
     """
 
     interval: float = 1.0
@@ -400,8 +400,9 @@ class Recorder:
     async def _run_repeatedly(self, ready: Ready[float], timeout: float) -> EndReason:
         """Run one process after the other until the recording ends."""
         tools = await find_installation()
-        delays = self._watch.backoff.delays()
+        loop, retrier = asyncio.get_running_loop(), Retrier(self._watch.backoff)
         while True:
+            began = loop.time()
             plan = await asyncio.to_thread(self._plan, tools)
             if not plan.graph.factories <= tools.elements:
                 tools = await find_installation(plan.graph.factories)
@@ -410,7 +411,9 @@ class Recorder:
             reason = await self._run_once(run, tools, ready, timeout)
             if reason is not None:
                 return reason
-            await asyncio.wait({self._stop_requested}, timeout=next(delays))
+            if loop.time() - began > self._watch.backoff.maximum:
+                retrier.reset()
+            await asyncio.wait({self._stop_requested}, timeout=retrier.next_delay())
             if self._stop_requested.done():
                 return EndReason.STOPPED
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -236,6 +238,36 @@ async def test_killed_process_is_restarted_into_a_new_file(tmp_path: Path) -> No
     assert {one.path.name: one.verdict for one in verdicts}["a-2.mp4"] is Verdict.COMPLETE
     assert (tmp_path / "a-1.mp4").read_text() == "somebody else's"
     assert (tmp_path / "a-1.mp4") not in [one.path for one in verdicts]
+
+
+class _NotedBackoff(Backoff):
+    """Notes each wait that is drawn, and "begin" before the first."""
+
+    drawn: ClassVar[list[object]] = []
+
+    def delays(self, rng: Callable[[], float] = random.random) -> Iterator[float]:
+        self.drawn.append("begin")
+        for delay in super().delays(rng):
+            self.drawn.append(delay)
+            yield delay
+
+
+@pytest.mark.parametrize("long_runs", [False, True])
+async def test_restart_waits_begin_anew_after_a_long_run(tmp_path: Path, long_runs: bool) -> None:
+    _NotedBackoff.drawn.clear()
+    backoff = _NotedBackoff(initial=0.01, factor=2.0, maximum=0.02 if long_runs else 600.0, jitter=0.0)
+    watch = Watch(interval=0.1, stall=2.0, restart=True, backoff=backoff)
+    async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4")), watch=watch) as recorder:
+        resumes = recorder.events.stream(RecorderResumed)
+        await recorder.start()
+        for _ in range(2):
+            os.kill(recorder_process(tmp_path), signal.SIGKILL)
+            await anext(resumes)
+        await recorder.stop()
+    if long_runs:  # a process takes longer than 0.02 s to its first frame
+        assert _NotedBackoff.drawn == ["begin", 0.01, "begin", 0.01]
+    else:
+        assert _NotedBackoff.drawn == ["begin", 0.01, 0.02]
 
 
 async def test_frozen_process_stalls_and_is_killed(tmp_path: Path) -> None:

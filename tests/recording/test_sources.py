@@ -35,7 +35,7 @@ async def recorded(source: Source, output: RecorderOutput, frames: int = 3) -> t
     """Record until so many frames are counted; every file must be complete and play."""
     async with Recorder(Pipeline(source, output), watch=Watch(interval=0.1)) as recorder:
         with recorder.events.stream(RecorderProgress) as progress:
-            await recorder.start()
+            await recorder.start(timeout=30)
             async with asyncio.timeout(30):
                 async for event in progress:
                     if event.frames >= frames:
