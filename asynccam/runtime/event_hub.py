@@ -78,6 +78,7 @@ class EventListener:
         self._high = max(1, maxsize // 2)
         self._low = self._high // 2
         self._threshold = self._high  # queue length at which `_on_half_full` is called
+        self._asleep = False  # whether an event that is queued has to wake who takes it
         self._holding = False
         self._timer: asyncio.TimerHandle | None = None
         self.is_slow = False
@@ -100,11 +101,17 @@ class EventListener:
 
     def offer(self, event: Event) -> None:
         """Queue an event; drop the oldest if the queue is full."""
-        raise NotImplementedError
+        if len(self._queue) >= self._threshold:
+            self._on_half_full()
+        self._queue.append(event)
+        if self._asleep:
+            self._wake()
 
     def replay(self, events: list[Event]) -> None:
         """Queue earlier events, however many."""
-        raise NotImplementedError
+        self._queue.extend(events)
+        if events and self._asleep:
+            self._wake()
 
     def cancel(self) -> None:
         """Stop listening; harmless when called twice.
@@ -118,6 +125,9 @@ class EventListener:
             self._cancelled()
 
     def _cancelled(self) -> None:
+        raise NotImplementedError
+
+    def _wake(self) -> None:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -188,12 +198,12 @@ class Subscription(EventListener):
         super().__init__(hub, f"event callback {callback!r}", types, cameras, maxsize)
         self.failures = 0
         self._callback = callback
-        self._draining = False
+        self._asleep = True
         self._idle = asyncio.Event()
 
     async def drained(self) -> None:
         """Wait until the callback has taken all that is queued, or the subscription is cancelled."""
-        if self._draining and self.active:
+        if not self._asleep and self.active:
             self._idle.clear()
             await self._idle.wait()
 
@@ -201,21 +211,9 @@ class Subscription(EventListener):
         self._queue.clear()
         self._idle.set()
 
-    def offer(self, event: Event) -> None:
-        """Queue an event, and schedule the callback."""
-        if len(self._queue) >= self._threshold:
-            self._on_half_full()
-        self._queue.append(event)
-        if not self._draining:
-            self._draining = True
-            asyncio.get_running_loop().call_soon(self._drain)
-
-    def replay(self, events: list[Event]) -> None:
-        """Queue earlier events, however many."""
-        if events:
-            self._queue.extend(events)
-            self._draining = True
-            asyncio.get_running_loop().call_soon(self._drain)
+    def _wake(self) -> None:
+        self._asleep = False
+        asyncio.get_running_loop().call_soon(self._drain)
 
     def _drain(self) -> None:
         """Call the callback for queued events, for a bounded time, until one call has to be awaited."""
@@ -242,7 +240,7 @@ class Subscription(EventListener):
         if queue:
             loop.call_soon(self._drain)
         else:
-            self._draining = False
+            self._asleep = True
             self._idle.set()
 
     async def _await(self, awaitable: Awaitable[object]) -> None:
@@ -285,17 +283,9 @@ class EventStream(EventListener, AsyncIterator[E], Generic[E]):
     def _cancelled(self) -> None:
         self._wake()
 
-    def offer(self, event: Event) -> None:
-        """Queue an event, and wake the reader."""
-        if len(self._queue) >= self._threshold:
-            self._on_half_full()
-        self._queue.append(event)
-        if self._waiter is not None:
-            self._wake()
-
     def replay(self, events: list[Event]) -> None:
         """Queue earlier events, however many."""
-        self._queue.extend(events)
+        super().replay(events)
         self._replays = len(events)
 
     def __aiter__(self) -> "EventStream[E]":
@@ -310,10 +300,11 @@ class EventStream(EventListener, AsyncIterator[E], Generic[E]):
             if self._waiter is not None:
                 raise StateError("an event stream has one reader at a time")
             self._waiter = asyncio.get_running_loop().create_future()
+            self._asleep = True
             try:
                 await self._waiter
             finally:
-                self._waiter = None
+                self._waiter, self._asleep = None, False
         self.delivered += 1
         event: E = self._queue.popleft()
         if self._holding or self.is_slow:
