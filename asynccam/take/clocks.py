@@ -111,6 +111,9 @@ class Reference:
 
     ``on_change`` is called after each measurement, ``on_contradiction`` after the first that contradicts the
     earlier ones.
+
+    Attributes:
+        clock: The server's clock minus this computer's, as measured so far; None without an answer.
     """
 
     def __init__(
@@ -122,7 +125,7 @@ class Reference:
         self._server = server
         self._on_change = on_change
         self._on_contradiction = on_contradiction
-        self._clock: ClockRecord | None = None
+        self.clock: ClockRecord | None = None
         self._line: ClockLine | None = None
         self._converted: tuple[float, float] | None = None
 
@@ -130,11 +133,6 @@ class Reference:
     def name(self) -> str | None:
         """Name of the time server, or None without one."""
         return None if self._server is None else self._server.name
-
-    @property
-    def clock(self) -> ClockRecord | None:
-        """Offset of the server's clock from this computer's, as measured so far; None without an answer."""
-        return self._clock
 
     async def ask(self, timeout: float) -> None:
         """Measure the server's clock within ``timeout`` seconds; harmless without a server."""
@@ -162,18 +160,18 @@ class Reference:
 
     def computer_time(self, when: float) -> float:
         """Return the time of this computer at a time of the reference, both Unix seconds."""
-        if self._line is None or self._clock is None:
+        if self._line is None or self.clock is None:
             return when
         known = self._converted
         if known is None or known[0] != when:  # a thousand cameras are given the same time, in a tight loop
-            found = when - self._clock.offset
+            found = when - self.clock.offset
             for _ in range(_INVERSION_STEPS):
                 found = when - self._line.offset(found)
             known = self._converted = when, found
         return known[1]
 
     def _add(self, measured: ClockOffset) -> None:
-        known = self._clock
+        known = self.clock
         if known is None:
             self._use(ClockRecord.of(measured))
         elif _contradicts(known, measured):
@@ -187,13 +185,13 @@ class Reference:
                         f"gave them; what was measured before is used"
                     )
                 )
-            self._clock = known.with_rejected(measured)
+            self.clock = known.with_rejected(measured)
         else:
             self._use(known.with_measurement(measured))
         self._on_change()
 
     def _use(self, clock: ClockRecord) -> None:
-        self._clock, self._line, self._converted = clock, clock.line(), None
+        self.clock, self._line, self._converted = clock, clock.line(), None
 
 
 def _contradicts(known: ClockRecord, measured: ClockOffset) -> bool:

@@ -13,7 +13,7 @@ from asynccam.model.events import ClockStepped, Event, TakePhaseChanged
 from asynccam.model.manifest import CameraRecord, Manifest, Moment, Outcome
 from asynccam.session import Session
 from asynccam.take import Take, resume_take
-from asynccam.take import store as journal_module
+from asynccam.take import store as store_module
 from asynccam.take.store import JOURNAL_NAME, Journal, read_journal, replay
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 from tests.support.scripted_camera import ScriptedCamera
@@ -171,7 +171,7 @@ async def test_resume_cancels_a_start_ahead_after_a_clock_step(
     dead, left = await dead_before_t0(tmp_path, 1.5)
     camera = armed_for(left)
     if not same_boot:
-        monkeypatch.setattr(journal_module, "boot_id", lambda: "another run of the computer")
+        monkeypatch.setattr(store_module, "boot_id", lambda: "another run of the computer")
     clock.step(seconds)
     held = Held(camera)
     manifest = await asyncio.wait_for(resume_take(dead, held), 30)
