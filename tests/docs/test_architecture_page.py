@@ -64,6 +64,6 @@ def test_imports_of_a_small_package_are_read(diagram: ModuleType, tmp_path: Path
     assert ">middle<" in diagram.picture(imports)
 
 
-def test_a_circle_of_imports_is_an_error(diagram: ModuleType) -> None:
+def test_circle_of_imports_is_an_error(diagram: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"in a circle: \['a', 'b'\]"):
         diagram.layers_of({"a": {"b"}, "b": {"a"}, "c": set()})

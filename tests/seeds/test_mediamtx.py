@@ -83,7 +83,7 @@ async def test_error_handling(service: MediaMTXSimulator, tmp_path: Path) -> Non
     assert ran.out.startswith("Authentication failed: ")
 
 
-async def test_the_same_with_nobody_there(tmp_path: Path) -> None:
+async def test_same_with_nobody_there(tmp_path: Path) -> None:
     places = {'host="localhost"': 'host="127.0.0.1"', "port=8080": "port=9"}
     ran = await run(Changes(IMPORTS, places=places).to(BLOCKS["Error Handling"]) + "await main()", tmp_path)
     assert (ran.code, ran.err) == (0, "")

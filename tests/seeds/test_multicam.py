@@ -58,7 +58,7 @@ async def test_constants_and_a_socket_of_ones_own(tmp_path: Path) -> None:
     assert '"ready"' in ran.out
 
 
-async def test_a_command_is_sent_to_a_device(tmp_path: Path) -> None:
+async def test_command_is_sent_to_a_device(tmp_path: Path) -> None:
     async with running(tmp_path / "device") as device:
         example = BLOCKS["Complete Example: Send Command to Device"]
         ran = await run(here(device.port).to(example), tmp_path)
@@ -67,7 +67,7 @@ async def test_a_command_is_sent_to_a_device(tmp_path: Path) -> None:
     assert "error" not in ran.out
 
 
-async def test_a_file_is_fetched(tmp_path: Path) -> None:
+async def test_file_is_fetched(tmp_path: Path) -> None:
     (tmp_path / "device").mkdir()
     content = bytes(range(256)) * 4000
     (tmp_path / "device" / f"{FILE_ID}.mp4").write_bytes(content)

@@ -31,7 +31,7 @@ def changes(address: str) -> Changes:
     return Changes({"snapshot_client": "asynccam.systems.snapshot"}, CALLS, {"your_server_ip:88": address})
 
 
-async def test_a_picture_is_taken(address: str, tmp_path: Path) -> None:
+async def test_picture_is_taken(address: str, tmp_path: Path) -> None:
     ran = await run(changes(address).to(BLOCKS["Python Client Library"]), tmp_path)
     assert (ran.code, ran.err) == (0, "")
     cameras, taken, url = ran.out.splitlines()

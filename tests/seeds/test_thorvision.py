@@ -8,7 +8,7 @@ from asynccam.recording import Verdict
 from asynccam.systems.thorvision import ThorVisionClient, ThorVisionSimulator, XdaqClient, simulated_camera
 
 
-def test_the_client_has_both_names_and_the_makers_defaults() -> None:
+def test_client_has_both_names_and_the_makers_defaults() -> None:
     assert XdaqClient is ThorVisionClient
     parameters = inspect.signature(ThorVisionClient).parameters
     assert list(parameters)[:2] == ["host", "port"]
@@ -18,7 +18,7 @@ def test_the_client_has_both_names_and_the_makers_defaults() -> None:
     assert [keywords[name].default for name in promised] == [0, 0, 0, False]
 
 
-async def test_the_tutorial(tmp_path: Path) -> None:
+async def test_tutorial(tmp_path: Path) -> None:
     """Connect, list, choose, record, stop: its test script, awaited."""
     camera = simulated_camera(0, width=64, height=64)
     async with ThorVisionSimulator([camera]) as server, XdaqClient("127.0.0.1", server.port) as client:
