@@ -110,10 +110,7 @@ async def running_servers(
 
     async with TaskScope("servers") as scope:
         try:
-            starts = {server.name: start(server) for server in servers}
-            for result in (await scope.gather(starts, name="start")).values():
-                if isinstance(result, Exception):
-                    raise result
+            await scope.gather_all({server.name: start(server) for server in servers}, name="start")
             yield
         finally:
             await finish(scope.gather({server.name: server.stop() for server in servers}, name="end"))

@@ -130,6 +130,15 @@ class TaskScope:
                 raise error
         return results
 
+    async def gather_all(self, jobs: Mapping[K, Coroutine[Any, Any, T]], *, name: str) -> dict[K, T]:
+        """Run all jobs to their ends; then raise the first exception in the order of ``jobs``, if any."""
+        results: dict[K, T] = {}
+        for key, result in (await self.gather(jobs, name=name)).items():
+            if isinstance(result, Exception):
+                raise result
+            results[key] = result
+        return results
+
     async def aclose(self, *, timeout: float = 10.0) -> None:
         """Cancel every task and wait for it; harmless when called twice.
 

@@ -253,6 +253,23 @@ async def test_gather_gives_results_and_failures_by_key_in_order() -> None:
         assert await scope.gather({}, name="nothing") == {}
 
 
+async def test_gather_all_raises_first_failure_after_every_job_ended() -> None:
+    first, second = ConnectionError("first"), ConnectionError("second")
+    sleeper = Sleeper()
+    async with TaskScope("take") as scope:
+        assert await scope.gather_all({"b": give(1), "a": give(2)}, name="arm") == {"b": 1, "a": 2}
+        jobs = {0: give(1), 1: fail(first), 2: sleeper.run(), 3: fail(second)}
+        gathering = asyncio.create_task(scope.gather_all(jobs, name="arm"))
+        await sleeper.started.wait()
+        await passes()
+        assert not gathering.done()
+        next(one for one in scope.tasks if one.get_name() == "take:arm[2]").cancel()
+        with pytest.raises(ConnectionError) as caught:
+            await gathering
+    assert caught.value is first
+    assert sleeper.ended
+
+
 async def test_gather_names_its_tasks_by_key() -> None:
     async def name() -> str:
         task = asyncio.current_task()

@@ -161,17 +161,12 @@ class Demo:
         self, session: Session, parts: Sequence[DemoServer]
     ) -> tuple[list[Camera], list[ServerProcess]]:
         """Return all cameras in the order of the servers, and the servers to kill."""
-        found: dict[str, list[Camera]] = {}
         async with deadline(_FIND_TIMEOUT, f"{formatting.count_cameras(self._count)} on {LOOPBACK}"):
             jobs = {part.server.name: _connect(session, part) for part in parts if part.system != "multicam"}
             phones = [part.server.name for part in parts if part.system == "multicam"]
             jobs["phones"] = _discover(session, phones)
             async with TaskScope("find") as scope:
-                results = await scope.gather(jobs, name="find")
-            for name, result in results.items():
-                if isinstance(result, Exception):
-                    raise result
-                found[name] = result
+                found = await scope.gather_all(jobs, name="find")
         found |= {one.info.serial: [one] for one in found.pop("phones")}
         cameras: list[Camera] = []
         for part in parts:

@@ -363,13 +363,8 @@ class SnapshotClient:
 
         async with TaskScope(f"pictures of {self.base_url}") as scope:
             jobs = {index: fetch(result) for index, result in enumerate(results.results)}
-            fetched = await scope.gather(jobs, name="fetch")
-        pictures = []
-        for outcome in fetched.values():
-            if isinstance(outcome, Exception):
-                raise outcome
-            pictures.append(outcome)
-        return tuple(pictures)
+            pictures = await scope.gather_all(jobs, name="fetch")
+        return tuple(pictures.values())
 
     async def _download_error(self, response: aiohttp.ClientResponse) -> AsynccamError:
         try:

@@ -403,10 +403,8 @@ class SnapshotService:
                         jobs = {
                             index: self._expose_chain(chain, results) for index, chain in enumerate(prepared)
                         }
-                        outcomes = await scope.gather(jobs, name="device")
+                        outcomes = await scope.gather_all(jobs, name="device")
                     for outcome in outcomes.values():
-                        if isinstance(outcome, Exception):
-                            raise outcome
                         taken += outcome
         return taken
 
