@@ -8,9 +8,18 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Hashable,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, Generic, NoReturn, TypeVar, TypeVarTuple
@@ -244,6 +253,16 @@ async def finish(awaitable: Awaitable[T]) -> T:
         # The caller gets the cancellation; a failure meanwhile is its cause.
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
+
+
+@asynccontextmanager
+async def finish_on_error(end: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """If the block raises or is cancelled, `finish` what ``end`` returns before the exception goes on."""
+    try:
+        yield
+    except BaseException:
+        await finish(end())
+        raise
 
 
 # -- a forked child -----------------------------------------------------------------------------

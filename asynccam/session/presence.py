@@ -16,7 +16,7 @@ from asynccam.model.features import Files
 from asynccam.model.info import CameraInfo, CameraState
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
 from asynccam.runtime.retry import Backoff, RetryScheduler, retry
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.runtime.timing import deadline
 from asynccam.session.identity_checker import IdentityChecker
 from asynccam.session.pending_queries import PendingQueries
@@ -219,11 +219,8 @@ class PresenceMonitor:
         Raises:
             UsageError: The one known by its id answers at another address: these are two devices.
         """
-        try:
+        async with finish_on_error(camera.aclose):
             await self._check_identity(camera, credentials, http_port)
-        except BaseException:
-            await finish(camera.aclose())
-            raise
         known = self.add(camera, target)
         if known is not camera:
             await finish(camera.aclose())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from asynccam.errors import ConnectionError, StateError, TimeoutError
-from asynccam.runtime.tasks import Ready, TaskScope, finish
+from asynccam.runtime.tasks import Ready, TaskScope, finish, finish_on_error
 from tests.support.waiting import eventually, passes
 
 
@@ -239,6 +239,42 @@ async def test_start_cancelled_ends_a_task_that_became_ready(ready_first: bool) 
             await starter
         assert sleeper.ended
         assert not scope.tasks
+
+
+async def test_finish_on_error_cleans_up_only_after_a_failure() -> None:
+    ended = []
+
+    async def end() -> None:
+        await passes()
+        ended.append(True)
+
+    async with finish_on_error(end):
+        pass
+    assert not ended
+    with pytest.raises(KeyError, match="x"):
+        async with finish_on_error(end):
+            raise KeyError("x")
+    assert ended == [True]
+
+
+async def test_finish_on_error_cleans_up_after_cancellation() -> None:
+    begun, ended = asyncio.Event(), []
+
+    async def end() -> None:
+        await passes()
+        ended.append(True)
+
+    async def run() -> None:
+        async with finish_on_error(end):
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(run())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [True]
 
 
 # -- gather -------------------------------------------------------------------------------------

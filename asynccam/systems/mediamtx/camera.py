@@ -29,7 +29,7 @@ from asynccam.model.features import (
 from asynccam.model.identity import Identity
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
 from asynccam.runtime.event_hub import Subscription
-from asynccam.runtime.tasks import finish
+from asynccam.runtime.tasks import finish_on_error
 from asynccam.runtime.timing import deadline
 from asynccam.systems._base import choose_camera
 from asynccam.systems.mediamtx import models
@@ -105,12 +105,9 @@ class MediaMtxCamera(Camera):
         """
         parsed = _parse_address(address)
         client = make_client(host=parsed.host, port=parsed.port, use_ssl=parsed.secure)
-        try:
+        async with finish_on_error(client.disconnect):
             await client.connect()
             camera = await cls.at(parsed, client)
-        except BaseException:
-            await finish(client.disconnect())
-            raise
         camera._owns_client = True
         return camera
 

@@ -26,7 +26,7 @@ from asynccam.net.websocket import WebSocketOptions
 from asynccam.recording.pictures import MAX_PICTURE, inspect_picture
 from asynccam.runtime.event_hub import EventHub, Subscription
 from asynccam.runtime.retry import Backoff
-from asynccam.runtime.tasks import finish
+from asynccam.runtime.tasks import finish, finish_on_error
 from asynccam.systems.mediamtx.auth import INTERNAL_ERROR, ServiceCapabilities, translated_errors
 from asynccam.systems.mediamtx.errors import (
     AuthenticationError,
@@ -275,11 +275,8 @@ class CameraClient:
             self._hub.subscribe(self._on_recording, RecordingStatusUpdate),
             self._hub.subscribe(self._on_state, ConnectionStateChanged),
         )
-        try:
+        async with finish_on_error(self._release):
             await connection.start(self._attempts, self._timeout)
-        except BaseException:
-            await finish(self._release())
-            raise
 
     async def disconnect(self) -> None:
         """Stop timed recordings that are still running, then close everything; may be called twice."""

@@ -49,7 +49,7 @@ from asynccam.model.features import (
 )
 from asynccam.model.identity import device_mismatch
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
-from asynccam.runtime.tasks import finish
+from asynccam.runtime.tasks import finish_on_error
 from asynccam.systems.multicam.client import MultiCamClient
 from asynccam.systems.multicam.connection import ArmedCommand
 from asynccam.systems.multicam.models import (
@@ -174,15 +174,12 @@ class MultiCamCamera(Camera):
         if address.system != "multicam":
             raise AddressError(f"{address} is not the address of a MultiCam device")
         client = make_client(address.host, address.port)
-        try:
+        async with finish_on_error(client.aclose):
             reply = await client.device_status()
             if not reply.deviceId:
                 raise RemoteProtocolError(f"{client.address} does not report its device id")
             if address.camera not in ("", reply.deviceId):
                 raise NotFoundError(f"{client.address} is {reply.deviceId!r}, not {address.camera!r}")
-        except BaseException:
-            await finish(client.aclose())
-            raise
         camera = cls(reply.deviceId, client, model=str(reply.deviceType or ""), is_told=True)
         camera._learn(reply)
         return camera

@@ -43,7 +43,7 @@ from asynccam.recording import FileVerdict, Pipeline, Recorder, RecorderState, R
 from asynccam.recording.gstreamer import find_installation
 from asynccam.recording.rtp.port import RtpPort, is_local_address
 from asynccam.runtime.disk import on_disk
-from asynccam.runtime.tasks import TaskScope, finish, see_done
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error, see_done
 from asynccam.runtime.timing import deadline
 from asynccam.systems._local_recorder import (
     LocalRecorderStart,
@@ -287,11 +287,8 @@ class NanocamRecord:
             raise BusyError(f"{self._camera.id} is being recorded or streamed; stop that first")
         name = safe_name(f"{self._camera.info.name}_{local_now().strftime('%Y%m%d_%H%M%S')}.mp4")
         capture = self._capture = _StreamCapture(self._camera, plan.duration)
-        try:
+        async with finish_on_error(lambda: self._discard(capture)):
             await capture.listen(await on_disk(free_path, plan.directory / name))
-        except BaseException:
-            await finish(self._discard(capture))
-            raise
 
         async def start(released_at: float) -> StartReport:
             async with deadline(plan.timeout, "first frame"):
@@ -313,12 +310,9 @@ class NanocamRecord:
         """Have the server stream to a port here, for another program; return the port."""
         if self._capture is None:
             capture = self._capture = _StreamCapture(self._camera, None)
-            try:
+            async with finish_on_error(lambda: self._discard(capture)):
                 await capture.connect()
                 await capture.request(self._camera.timeouts.capture)
-            except BaseException:
-                await finish(self._discard(capture))
-                raise
         elif self._recording:
             raise BusyError(f"{self._camera.id} is being recorded; stop that first")
         return self._capture.port

@@ -13,7 +13,7 @@ from asynccam.model.camera import Camera
 from asynccam.model.features import FeatureKey, Files, Progress, Snapshot
 from asynccam.model.identity import Identity, identifying_facts
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
-from asynccam.runtime.tasks import finish
+from asynccam.runtime.tasks import finish_on_error
 from asynccam.systems._base import choose_camera
 from asynccam.systems.snapshot.client import SnapshotClient
 from asynccam.systems.snapshot.errors import NotFoundError
@@ -66,12 +66,9 @@ class SnapshotCamera(Camera):
         """
         target = _address(address)
         client = make_client(base_url_of(target))
-        try:
+        async with finish_on_error(client.aclose):
             await client.__aenter__()
             camera = await cls.at(target, client)
-        except BaseException:
-            await finish(client.aclose())
-            raise
         camera._owns_client = True
         return camera
 

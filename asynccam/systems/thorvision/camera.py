@@ -12,7 +12,7 @@ from asynccam.model.features import FeatureKey, Record, RecordPlan, StartReport,
 from asynccam.model.identity import Identity
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus
 from asynccam.recording import RecorderState
-from asynccam.runtime.tasks import finish
+from asynccam.runtime.tasks import finish_on_error
 from asynccam.runtime.timing import deadline
 from asynccam.systems._base import choose_camera
 from asynccam.systems._local_recorder import (
@@ -91,11 +91,8 @@ class ThorVisionCamera(Camera):
         if parsed.system != "thorvision":
             raise AddressError(f"{parsed} is not the address of a ThorVision camera")
         client = make_client(parsed.host, parsed.port)
-        try:
+        async with finish_on_error(client.cleanup):
             return cls(client, _choose(await client.list_cameras(), parsed), owns_client=True)
-        except BaseException:
-            await finish(client.cleanup())
-            raise
 
     @classmethod
     async def at(cls, address: Address, client: ThorVisionClient) -> "ThorVisionCamera":

@@ -18,7 +18,7 @@ from asynccam.recording import RecorderState
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.systems.thorvision.api import ServerApi
 from asynccam.systems.thorvision.hotplug import HotPlugWatcher, describe
 from asynccam.systems.thorvision.models import (
@@ -226,11 +226,8 @@ class ThorVisionClient:
                 raise BusyError(f"{self.camera_id(camera)} is being recorded; stop that first")
             if running is not None and (running.recorder or running.capability != capability):
                 await self._close_stream(camera.id)
-            try:
+            async with finish_on_error(lambda: self._close_stream(camera.id)):
                 await self._stream(camera, capability).arm(directory, split, timeout=patience)
-            except BaseException:
-                await finish(self._close_stream(camera.id))
-                raise
 
     async def start_stream_with_recording(
         self,
@@ -279,13 +276,10 @@ class ThorVisionClient:
             if running is not None and (running.recorder or running.capability != capability):
                 await self._close_stream(camera.id)  # a recording that ended by itself, or another picture
             stream = self._stream(camera, capability)
-            try:
+            async with finish_on_error(lambda: self._close_stream(camera.id)):
                 return await stream.record(
                     directory, split, commanded_at=commanded_at, commanded=commanded, debug=gstreamer_debug
                 )
-            except BaseException:
-                await finish(self._close_stream(camera.id))
-                raise
 
     async def stop_stream(self, camera_id: int) -> StreamStop:
         """Stop the recording, then the stream, that was started under an id; report what the files contain.
@@ -359,11 +353,8 @@ class ThorVisionClient:
         return {key: result for key, result in stopped.items() if isinstance(result, StreamStop)}
 
     async def __aenter__(self) -> Self:
-        try:
+        async with finish_on_error(self.cleanup):
             await self.list_cameras()
-        except BaseException:
-            await finish(self.cleanup())
-            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from asynccam.errors import ConnectionError, StateError, UsageError
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.systems.mediamtx.simulator.access import ROLES, Access, BadCredentialError
 from asynccam.systems.mediamtx.simulator.behavior import ServiceFaults, ServiceWays
 from asynccam.systems.mediamtx.simulator.cameras import SimCamera
@@ -227,12 +227,9 @@ class MediaMTXSimulator:
         runner = self._runner = web.AppRunner(
             self._application(), access_log=None, shutdown_timeout=_CLOSE_TIMEOUT
         )
-        try:
+        async with finish_on_error(lambda: self.stop(abruptly=True)):
             await runner.setup()
             self._ports = await self._listen(runner)
-        except BaseException:
-            await finish(self.stop(abruptly=True))
-            raise
 
     async def stop(self, *, abruptly: bool = False) -> None:
         """Stop listening, and finish the files of running recordings; may be called twice.
@@ -253,12 +250,9 @@ class MediaMTXSimulator:
         await runner.cleanup()
 
     async def __aenter__(self) -> "MediaMTXSimulator":
-        try:
+        async with finish_on_error(self._stack.aclose):
             self._directory = self._given_directory or await self._temporary()
             await self.start()
-        except BaseException:
-            await finish(self._stack.aclose())
-            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

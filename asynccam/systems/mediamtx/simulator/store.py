@@ -16,7 +16,7 @@ from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.process import LaunchProcess
 from asynccam.recording.recorder import Limits, Recorder
 from asynccam.recording.sources import TestPattern
-from asynccam.runtime.tasks import finish
+from asynccam.runtime.tasks import finish, finish_on_error
 from asynccam.runtime.timing import deadline
 from asynccam.systems.mediamtx.simulator.cameras import FinishRecording, SimCamera
 from asynccam.wall_clock import WALL_CLOCK, local_now, unix_now
@@ -136,11 +136,8 @@ class FileStore:
             time_code="day",
         )
         recorder = Recorder(Pipeline(source, SingleFile(path)), name=path.name)
-        try:
+        async with finish_on_error(recorder.aclose):
             await recorder.start(timeout=_FIRST_FRAME_TIMEOUT)
-        except BaseException:
-            await finish(recorder.aclose())
-            raise
         return partial(_stop_recorder, recorder)
 
     async def take_picture(self, name: str) -> ServedFile:

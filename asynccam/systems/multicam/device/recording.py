@@ -19,7 +19,7 @@ from asynccam.recording.pipeline import Pipeline
 from asynccam.recording.recorder import Recorder
 from asynccam.recording.sources import Source
 from asynccam.recording.verify import FileVerdict, Verdict
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.runtime.timing import Clock, deadline
 from asynccam.systems.multicam.device.storage import Storage
 
@@ -218,15 +218,12 @@ class RecordingControl:
             await self.clock.sleep(min(wait, 1.0))
 
     async def _start_later(self, storage: Storage, at: float) -> None:
-        try:
+        async with finish_on_error(self._disarm):
             path = await self._arm(storage, at)
             await self._until(at)
             async with self._lock:
                 self._schedule = None
                 result = await self._begin(storage, path)
-        except BaseException:
-            await finish(self._disarm())
-            raise
         if result.status != "recording":
             _LOG.error("the scheduled recording did not start: %s", result.message)
 
@@ -270,12 +267,9 @@ class RecordingControl:
 
     async def _begin_at(self, storage: Storage, at: float) -> OperationResult:
         """Start the recorder at a time less than `SHORT_LEAD` ahead; the lock is held."""
-        try:
+        async with finish_on_error(self._disarm):
             path = await self._arm(storage, at)
             await self._until(at)
-        except BaseException:
-            await finish(self._disarm())
-            raise
         return await self._begin(storage, path)
 
     async def _begin(self, storage: Storage, armed: Path | None = None) -> OperationResult:
@@ -368,11 +362,8 @@ class GstRecorder:
         """
         await self.disarm()
         recorder = self._recorder_for(path)
-        try:
+        async with finish_on_error(recorder.aclose):
             await recorder.arm(timeout=_FIRST_FRAME_TIMEOUT)
-        except BaseException:
-            await finish(recorder.aclose())
-            raise
         self._armed = path, recorder
 
     async def disarm(self) -> None:
@@ -423,11 +414,8 @@ class GstRecorder:
         return str(recorder.error or "the source has ended")
 
     async def _begin(self, recorder: Recorder) -> float:
-        try:
+        async with finish_on_error(recorder.aclose):
             first_frame_at = await recorder.start(timeout=_FIRST_FRAME_TIMEOUT)
-        except BaseException:
-            await finish(recorder.aclose())
-            raise
         self._recorder = recorder
         return first_frame_at
 

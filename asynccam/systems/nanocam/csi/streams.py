@@ -26,7 +26,7 @@ from asynccam.recording.gstreamer import Installation, find_installation
 from asynccam.recording.outputs import PictureFiles, RawFrames, RecorderOutput, RtpOutput, SingleFile
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.event_hub import EventHub
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.runtime.timing import SYSTEM_CLOCK, Clock, deadline
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.csi.frames import FramePipe
@@ -453,7 +453,7 @@ class VideoStream(BaseStream):
         """
         self._begin()
         self._recorder = self._pipe = self._reserved = self._result = None
-        try:
+        async with finish_on_error(self._release):
             tools = await find_installation()
             source = self._source()
             output = await self._output(source, tools)
@@ -465,9 +465,6 @@ class VideoStream(BaseStream):
                 self._pipe.close_writing_end()
                 if self._pipe.full:
                     self._memory_full()
-        except BaseException:
-            await finish(self._release())
-            raise
         return at
 
     async def wait(self) -> VideoResult:

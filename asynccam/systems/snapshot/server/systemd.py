@@ -20,7 +20,7 @@ from asynccam.recording.process import LaunchProcess, StopDeadlines
 from asynccam.runtime.disk import atomic_write, on_disk, remove_unfinished, storage_errors
 from asynccam.runtime.event_hub import EventHub
 from asynccam.runtime.retry import Backoff, Retrier
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.runtime.timing import deadline
 from asynccam.systems.snapshot.server.backends import output_tail
 from asynccam.systems.snapshot.server.events import ServiceRestored, ServiceTrouble
@@ -155,13 +155,10 @@ class Services:
         except ValueError as error:
             raise UsageError(f"{name!r}: {error}") from error
         service.users += 1
-        try:
-            async with service.lock:
-                if service.state is not _ServiceState.DOWN:
-                    await finish(self._stop(service))
-        except BaseException:  # also a cancellation: the stop may have been carried out
-            await finish(self._release(service))
-            raise
+        # Also a cancellation: the stop may have been carried out.
+        async with finish_on_error(lambda: self._release(service)), service.lock:
+            if service.state is not _ServiceState.DOWN:
+                await finish(self._stop(service))
         return service
 
     async def _together(self, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
