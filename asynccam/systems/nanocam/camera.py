@@ -54,10 +54,9 @@ from asynccam.systems._local_recorder import (
     stop_status,
 )
 from asynccam.systems.nanocam.client import MediaClient
-from asynccam.systems.nanocam.client_session import ClientTimeouts, NanocamSession, unexpected
+from asynccam.systems.nanocam.client_session import ClientTimeouts, NanocamSession
 from asynccam.systems.nanocam.filenames import free_path
-from asynccam.systems.nanocam.protocol import GOODBYE, MAX_SSRC, ExtensionOptions, Ok, VideoRequest
-from asynccam.systems.nanocam.reply_parser import ReplyEvent
+from asynccam.systems.nanocam.protocol import GOODBYE, MAX_SSRC, ExtensionOptions, VideoRequest
 from asynccam.systems.nanocam.server.options import MEDIA_PORT
 from asynccam.wall_clock import WALL_CLOCK, elapsed, local_now, unix_now
 
@@ -454,7 +453,7 @@ class _StreamCapture:
         async with session.exchange() as connection:
             requested = elapsed()
             requesting = self._scope.spawn(
-                session.begin(connection, request, timeout, override=camera.override), name="request"
+                session.begin_stream(connection, request, timeout, override=camera.override), name="request"
             )
             try:
                 answer = await asyncio.shield(requesting)
@@ -463,11 +462,9 @@ class _StreamCapture:
                 await see_done({requesting}, until=asyncio.get_running_loop().time() + _CANCEL_SECONDS)
                 raise
             finally:
-                if requesting.done() and _is_accepted(requesting):
-                    self._streaming = True
-                    session.stream_until = asyncio.get_running_loop().time() + self._seconds
-            if not isinstance(answer, Ok):
-                raise unexpected(answer, connection.peer)
+                self._streaming = (
+                    requesting.done() and not requesting.cancelled() and requesting.exception() is None
+                )
             accepted_at = unix_now()
             # A stream that arrived before the request is another sender's.
             self._held.choose(requested, answer.ssrc)
@@ -534,9 +531,3 @@ class _StreamCapture:
         if "first frame" not in task and "request" not in task:  # errors of these are raised elsewhere
             self.trouble = f"the stream was not prolonged: {error}"
             _LOG.warning("%s: %s", task, error)
-
-
-def _is_accepted(requesting: "asyncio.Task[ReplyEvent]") -> bool:
-    return (
-        not requesting.cancelled() and requesting.exception() is None and isinstance(requesting.result(), Ok)
-    )

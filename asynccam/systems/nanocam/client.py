@@ -3,7 +3,6 @@
 See docs/protocols/nanocam.md for the protocol, and docs/nanocam.md for the use.
 """
 
-import asyncio
 import logging
 import os
 from contextlib import suppress
@@ -42,7 +41,6 @@ from asynccam.systems.nanocam.protocol import (
     FileListing,
     Finished,
     ImageRequest,
-    Ok,
     VideoRequest,
     local_name,
 )
@@ -425,13 +423,8 @@ class MediaClient:
                 # Listening before the stream begins, so that its first key frame is not missed.
                 listening = scope.spawn(_listen(recorder, self._timeouts.capture), name="first frame")
                 async with session.exchange() as connection:
-                    answer = await session.begin(
-                        connection, request, self._timeouts.capture, override=override
-                    )
-                    if not isinstance(answer, Ok):
-                        raise unexpected(answer, connection.peer)
+                    await session.begin_stream(connection, request, self._timeouts.capture, override=override)
                 accepted = True
-                session.stream_until = asyncio.get_running_loop().time() + request.duration
                 async with deadline(self._timeouts.first_frame, f"first frame from {connection.peer}"):
                     await listening
                 return await self._record(recorder)

@@ -351,6 +351,16 @@ class NanocamSession:
             raise BusyError(f"{connection.peer} is still busy")
         return answer
 
+    async def begin_stream(
+        self, connection: NanocamConnection, request: VideoRequest, timeout: float, *, override: bool
+    ) -> Ok:
+        """Request a stream, as `begin`; note until when it goes on."""
+        answer = await self.begin(connection, request, timeout, override=override)
+        if not isinstance(answer, Ok):
+            raise unexpected(answer, connection.peer)
+        self.stream_until = asyncio.get_running_loop().time() + request.duration
+        return answer
+
     async def reset_timer(self, duration: float) -> None:
         """Request that this client's stream goes on for ``duration`` seconds from now.
 

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -186,13 +186,8 @@ class ThorVisionClient:
             running = self._streams.get(camera.id)
             if running is not None and running.opened is not None:
                 return running.opened
-            if running is not None:
-                await self._close_stream(camera.id)  # a recording that ended by itself
-            try:
-                return await self._stream(camera, capability).open()
-            except BaseException:
-                self._streams.pop(camera.id, None)
-                raise
+            async with self._closed_on_error(camera, capability) as stream:
+                return await stream.open()
 
     async def arm_recording(
         self,
@@ -224,10 +219,8 @@ class ThorVisionClient:
             running = self._streams.get(camera.id)
             if running is not None and running.recording:
                 raise BusyError(f"{self.camera_id(camera)} is being recorded; stop that first")
-            if running is not None and (running.recorder or running.capability != capability):
-                await self._close_stream(camera.id)
-            async with finish_on_error(lambda: self._close_stream(camera.id)):
-                await self._stream(camera, capability).arm(directory, split, timeout=patience)
+            async with self._closed_on_error(camera, capability) as stream:
+                await stream.arm(directory, split, timeout=patience)
 
     async def start_stream_with_recording(
         self,
@@ -273,10 +266,7 @@ class ThorVisionClient:
             running = self._streams.get(camera.id)
             if running is not None and running.recording and running.started is not None:
                 return running.started
-            if running is not None and (running.recorder or running.capability != capability):
-                await self._close_stream(camera.id)  # a recording that ended by itself, or another picture
-            stream = self._stream(camera, capability)
-            async with finish_on_error(lambda: self._close_stream(camera.id)):
+            async with self._closed_on_error(camera, capability) as stream:
                 return await stream.record(
                     directory, split, commanded_at=commanded_at, commanded=commanded, debug=gstreamer_debug
                 )
@@ -381,8 +371,12 @@ class ThorVisionClient:
 
     # -- with the camera's lock held ----------------------------------------------------------------
 
-    def _stream(self, camera: Camera, capability: Capability) -> CameraStream:
-        """Return the camera's stream, a new one if there is none."""
+    @asynccontextmanager
+    async def _closed_on_error(self, camera: Camera, capability: Capability) -> AsyncIterator[CameraStream]:
+        """Yield the camera's stream, a new one if none can be used; close it if the block fails."""
+        stream = self._streams.get(camera.id)
+        if stream is not None and (stream.recorder or stream.capability != capability):
+            await self._close_stream(camera.id)  # a recording that ended by itself, or another picture
         self._check_open()
         self._clean_up_at_end()
         if camera.id not in self._streams:
@@ -390,7 +384,8 @@ class ThorVisionClient:
             self._streams[camera.id] = CameraStream(
                 self._api, self.ports, camera, name, capability, self.settings, self.events
             )
-        return self._streams[camera.id]
+        async with finish_on_error(lambda: self._close_stream(camera.id)):
+            yield self._streams[camera.id]
 
     async def _close_stream(self, camera_id: int) -> StreamStop:
         return await self._streams.pop(camera_id).close()

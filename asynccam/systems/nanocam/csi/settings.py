@@ -5,7 +5,7 @@ See docs/protocols/nanocam.md.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from fractions import Fraction
@@ -33,7 +33,7 @@ class SettingType(Generic[T]):
 
 
 class Setting(Generic[T]):
-    """Descriptor of one setting of a `SettingsBase` class: unset, it reads as its default; None unsets it.
+    """Descriptor of one setting of a `CameraSettings` class: unset, it reads as its default; None unsets it.
 
     Attributes:
         name: Name of the attribute.
@@ -60,15 +60,15 @@ class Setting(Generic[T]):
     def __get__(self, settings: None, owner: type) -> "Setting[T]": ...
 
     @overload
-    def __get__(self, settings: "SettingsBase", owner: type) -> T: ...
+    def __get__(self, settings: "CameraSettings", owner: type) -> T: ...
 
-    def __get__(self, settings: "SettingsBase | None", owner: type) -> "Setting[T] | T":
+    def __get__(self, settings: "CameraSettings | None", owner: type) -> "Setting[T] | T":
         if settings is None:
             return self
         value: T = settings.changed.get(self.name, self.default)
         return value
 
-    def __set__(self, settings: "SettingsBase", value: object) -> None:
+    def __set__(self, settings: "CameraSettings", value: object) -> None:
         settings.change({self.name: value})
 
     def check(self, value: object) -> T:
@@ -77,45 +77,6 @@ class Setting(Generic[T]):
             return self.kind.read(value)
         except (ValueError, TypeError, OverflowError, ArithmeticError):
             raise UsageError(f"{self.name} must be {self.kind.range}, not {value!r}") from None
-
-
-class SettingsBase:
-    """Settings that are checked when they are set, all at once or one by one."""
-
-    def __init__(self, **settings: object) -> None:
-        self._changed: dict[str, Any] = {}
-        self.change(settings)
-
-    @property
-    def changed(self) -> Mapping[str, Any]:
-        """Return the settings that are set, by name; the others have their default."""
-        return MappingProxyType(self._changed)
-
-    @classmethod
-    def settings(cls) -> Mapping[str, Setting[Any]]:
-        """Return all settings by name."""
-        found = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
-        return {name: value for name, value in found.items() if isinstance(value, Setting)}
-
-    def change(self, settings: Mapping[str, object]) -> None:
-        """Set several settings, all or none; None unsets.
-
-        Raises:
-            UsageError: Unknown setting, or a value out of range.
-        """
-        known = self.settings()
-        changed = dict(self._changed)
-        for name, value in settings.items():
-            if name not in known:
-                raise UsageError(f"unknown setting {name!r}; expected one of {', '.join(known)}")
-            changed.pop(name, None)
-            if value is not None:
-                changed[name] = known[name].check(value)
-        self._agree(changed)
-        self._changed = changed
-
-    def _agree(self, changed: Mapping[str, Any]) -> None:
-        """Raise `UsageError` for settings that exclude each other."""
 
 
 def whole(low: int, high: int) -> SettingType[int]:
@@ -164,10 +125,7 @@ def span(number: SettingType[T], unit: str) -> SettingType[tuple[T, T] | None]:
     """Return the type of a range: two numbers, the low one first, also as ``"low high"``."""
 
     def read(value: object) -> tuple[T, T] | None:
-        ends = value.split() if isinstance(value, str) else value
-        if not isinstance(ends, (tuple, list)) or len(ends) != 2:
-            raise ValueError
-        low, high = number.read(ends[0]), number.read(ends[1])
+        low, high = map(number.read, _pair(value.split() if isinstance(value, str) else value))
         if _real(low) > _real(high):
             raise ValueError
         return low, high
@@ -180,10 +138,7 @@ def sides(minimum: int, maximum: int) -> SettingType[tuple[int, int]]:
     side = whole(minimum, maximum)
 
     def read(value: object) -> tuple[int, int]:
-        pair = value.lower().split("x") if isinstance(value, str) else value
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise ValueError
-        width, height = side.read(pair[0]), side.read(pair[1])
+        width, height = map(side.read, _pair(value.lower().split("x") if isinstance(value, str) else value))
         if width % 2 or height % 2:
             raise ValueError
         return width, height
@@ -214,6 +169,12 @@ def word(pattern: str, description: str) -> SettingType[str | None]:
         return value
 
     return SettingType(description, read)
+
+
+def _pair(value: object) -> Sequence[object]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError
+    return value
 
 
 def _within(number: N, low: float, high: float) -> N:
@@ -312,10 +273,11 @@ _MAX_INT: Final = 2**31 - 1
 _FORMATS: Final = "[A-Za-z0-9_]{2,20}"
 
 
-class CameraSettings(SettingsBase):
+class CameraSettings:
     """Settings of a CSI camera: the properties of ``nvarguscamerasrc``, and six of asynccam's own.
 
-    Each setter takes the values of its attribute; numbers may be text.
+    They are checked when they are set, all at once or one by one. Each setter takes the values of its
+    attribute; numbers may be text.
     """
 
     name = Setting(word("[A-Za-z][A-Za-z0-9_-]*", "a name of letters, digits, - and _"), None, "Name")
@@ -364,9 +326,37 @@ class CameraSettings(SettingsBase):
     encoder = Setting(choice(Encoder), Encoder.OMX_H264, "Video encoder of the Jetson", gst="")
     bitrate = Setting(whole(1, 1_000_000), 4000, "kbit/s of a video", gst="")
 
-    def _agree(self, changed: Mapping[str, Any]) -> None:
+    def __init__(self, **settings: object) -> None:
+        self._changed: dict[str, Any] = {}
+        self.change(settings)
+
+    @property
+    def changed(self) -> Mapping[str, Any]:
+        """Return the settings that are set, by name; the others have their default."""
+        return MappingProxyType(self._changed)
+
+    @classmethod
+    def settings(cls) -> Mapping[str, Setting[Any]]:
+        """Return all settings by name."""
+        return {name: value for name, value in vars(CameraSettings).items() if isinstance(value, Setting)}
+
+    def change(self, settings: Mapping[str, object]) -> None:
+        """Set several settings, all or none; None unsets.
+
+        Raises:
+            UsageError: Unknown setting, or a value out of range.
+        """
+        known = self.settings()
+        changed = dict(self._changed)
+        for name, value in settings.items():
+            if name not in known:
+                raise UsageError(f"unknown setting {name!r}; expected one of {', '.join(known)}")
+            changed.pop(name, None)
+            if value is not None:
+                changed[name] = known[name].check(value)
         if changed.get("timeout", 0) > 0 and changed.get("num_buffers", -1) >= 0:
             raise UsageError("timeout and num_buffers exclude each other")
+        self._changed = changed
 
     # -- the maker's setters, under the maker's names ---------------------------------------------
 
