@@ -366,8 +366,6 @@ class _StreamCapture:
     """One stream of a server: its UDP port, the session, and the recorder, if it is recorded.
 
     Attributes:
-        recorder: Recorder of the stream, or None.
-        port: UDP port of the stream.
         contradictions: Evidence on the first frame that excludes other evidence, in words.
         trouble: Description of what went wrong, or ``""``.
     """

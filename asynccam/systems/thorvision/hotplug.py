@@ -113,12 +113,7 @@ def _by_key(cameras: Iterable[Camera]) -> dict[str, Camera]:
 
 
 class HotPlugWatcher:
-    """Keeps ``/ws`` open and emits hot-plug events.
-
-    Attributes:
-        connection: Reconnecting connection to ``/ws``.
-        known: Cameras, as far as known.
-    """
+    """Keeps a ``connection`` to ``/ws`` open and emits hot-plug events of the ``known`` cameras."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """GStreamer elements for a camera's settings, on a Jetson or off it. See docs/protocols/nanocam.md."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 from fractions import Fraction
 from typing import Any, Final, Literal
 
@@ -158,8 +158,7 @@ def _property(value: Any) -> Value:
     """Return a setting as ``gst-launch-1.0`` takes it."""
     if isinstance(value, tuple):
         return " ".join(f"{end:d}" if isinstance(end, int) else f"{end:.10g}" for end in value)
-    if isinstance(value, Enum):
-        number: int = value.value
-        return number
+    if isinstance(value, IntEnum):  # `Encoder` is not a property
+        return int(value)
     result: Value = value
     return result

@@ -21,12 +21,7 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, slots=True)
 class SettingType(Generic[T]):
-    """Type and range of a setting.
-
-    Attributes:
-        range: Type and range, in words.
-        read: Converts a value, or raises `ValueError` or `TypeError`.
-    """
+    """Type and range of a setting, in words; ``read`` raises `ValueError` or `TypeError` for other values."""
 
     range: str
     read: Callable[[object], T]

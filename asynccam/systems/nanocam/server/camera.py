@@ -59,11 +59,7 @@ def _check_limit(value: float, limit: float, unit: str) -> None:
 
 
 class RequestQueue:
-    """Gives the camera to one job after another, in the order of their requests.
-
-    Attributes:
-        job: Job that has the camera, or None.
-    """
+    """Gives the camera to one ``job`` after another, in the order of their requests."""
 
     def __init__(self, max_waiting: int) -> None:
         self.job: CaptureJob | None = None
@@ -131,13 +127,7 @@ class RequestQueue:
 
 
 class ServerCamera:
-    """The camera of a media server, and its queue.
-
-    Attributes:
-        csi: The camera itself.
-        queue: Jobs that have the camera, or wait for it.
-        limits: As given.
-    """
+    """The camera of a media server, and the queue of the jobs that have it or wait for it."""
 
     def __init__(self, camera: CSIcamera, kept: Path | None, limits: ServerLimits) -> None:
         self.csi = camera

@@ -47,7 +47,7 @@ from asynccam.systems.nanocam.server.camera import (
     ServerCamera,
     check_request,
 )
-from asynccam.systems.nanocam.server.options import ServerLimits, ServerPolicy, WhenBusy
+from asynccam.systems.nanocam.server.options import ServerPolicy, WhenBusy
 from asynccam.systems.nanocam.server.responses import Responder, ResponseWriter
 
 _LOG = logging.getLogger(__name__)
@@ -84,7 +84,6 @@ class ServerConnection:
         *,
         media_port: int,
         policy: ServerPolicy,
-        limits: ServerLimits,
     ) -> None:
         self.address = address
         self.peer = f"nanocam client {address}"
@@ -93,9 +92,9 @@ class ServerConnection:
         self._queue = camera.queue
         self._media_port = media_port
         self._policy = policy
-        self._limits = limits
-        self._writer = ResponseWriter(sock, self.peer, limits.stall_timeout)
-        self._reader = RequestReader(max_size=limits.request, peer=self.peer)
+        self._limits = camera.limits
+        self._writer = ResponseWriter(sock, self.peer, self._limits.stall_timeout)
+        self._reader = RequestReader(max_size=self._limits.request, peer=self.peer)
         self._read_timeout = asyncio.timeout(None)
         self._idle_since = asyncio.get_running_loop().time()
         self._request_began: float | None = None

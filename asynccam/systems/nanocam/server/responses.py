@@ -84,11 +84,7 @@ class ResponseWriter:
 
 
 class Responder:
-    """Responds to one request, framed or in the original's words.
-
-    Attributes:
-        framed: As given.
-    """
+    """Responds to one request, framed or in the original's words."""
 
     def __init__(self, writer: ResponseWriter, *, framed: bool) -> None:
         self.framed = framed

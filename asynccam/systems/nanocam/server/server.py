@@ -13,7 +13,7 @@ from typing import Final
 
 from asynccam.errors import StateError, UsageError
 from asynccam.net.listener import Listener
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.systems.nanocam.csi.camera import CSIcamera
 from asynccam.systems.nanocam.server.camera import ServerCamera
 from asynccam.systems.nanocam.server.connection import ServerConnection
@@ -107,14 +107,11 @@ class MediaServer:
         if self._started:
             raise StateError("this media server was started before")
         self._started = True
-        try:
+        async with finish_on_error(self.aclose):
             self._stack.push_async_callback(self._serving.aclose, timeout=self._limits.shutdown_timeout)
             self._stack.callback(self._listener.close)
             await self._camera.prepare()
             await self._listener.open()
-        except BaseException:
-            await self.aclose()
-            raise
 
     async def aclose(self) -> None:
         """End the capture, disconnect every client and stop; harmless when called twice.
@@ -145,12 +142,7 @@ class MediaServer:
             return
         _set_options(sock)
         connection = ServerConnection(
-            sock,
-            address,
-            self._camera,
-            media_port=self._media_port,
-            policy=self._policy,
-            limits=self._limits,
+            sock, address, self._camera, media_port=self._media_port, policy=self._policy
         )
         task = self._serving.spawn(connection.run(), name=connection.peer)
         self._connections[task] = connection

@@ -12,7 +12,7 @@ from aiohttp import WSCloseCode, web
 from pydantic import ValidationError
 
 from asynccam.errors import ConnectionError, RecordingError, StateError, TimeoutError, UsageError
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, finish_on_error
 from asynccam.systems.thorvision.models import HTTP_PORT, Camera, Capability, StreamCommand
 from asynccam.systems.thorvision.simulator.stream import ServerFaults, SimulatedStream
 from asynccam.wall_clock import unix_now
@@ -129,15 +129,11 @@ class ThorVisionSimulator:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         try:
-            await self._runner.setup()
-            site = web.TCPSite(self._runner, self.host, self.port)
-            await site.start()
+            async with finish_on_error(self.aclose):
+                await self._runner.setup()
+                await web.TCPSite(self._runner, self.host, self.port).start()
         except OSError as error:
-            await self.aclose()
             raise ConnectionError(f"cannot listen at {self.host}:{self.port}: {error}") from error
-        except BaseException:
-            await finish(self.aclose())
-            raise
         self.port = self._runner.addresses[0][1]
 
     async def aclose(self) -> None:
