@@ -216,15 +216,11 @@ class NanocamCamera(Camera):
         """
         if self._record.active:
             raise BusyError(f"{self.id} is being recorded or streamed; stop that first")
-        client = self.client()
-        try:
-            await client.connect()
+        async with self.client() as client:
             files = await client.fetch_images(
                 1, 1, width=self.width, height=self.height, override=self.override, directory=directory
             )
-            return files[0]
-        finally:
-            await finish(client.aclose())
+        return files[0]
 
     async def stream_urls(self) -> Mapping[str, str]:
         """Return ``{"udp": URL}``, H.264 as RTP; the server begins to send with this call.

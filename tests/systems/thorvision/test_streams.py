@@ -235,6 +235,13 @@ async def test_start_of_an_unplugged_camera(tmp_path: Path) -> None:
             await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
 
 
+async def test_closed_client_refuses_to_arm(tmp_path: Path) -> None:
+    async with rig() as made:
+        await made.client.cleanup()
+        with pytest.raises(StateError, match="is closed"):
+            await made.client.arm_recording(made.camera, PICTURE, output_dir=tmp_path)
+
+
 async def test_local_errors_come_before_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig() as made:
         (tmp_path / "file").touch()
