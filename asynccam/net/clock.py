@@ -58,9 +58,6 @@ class MeasurementLimiter:
 
     A slot is released after ``hold`` seconds even without a reply: a slower round trip is not much disturbed
     by others, and a silent device must not delay the rest.
-
-    Raises:
-        UsageError: A limit is not above 0.
     """
 
     def __init__(self, concurrent: int = 2, hold: float = 0.002) -> None:
@@ -124,17 +121,11 @@ def limiter_of_loop() -> MeasurementLimiter:
 
 @dataclass(frozen=True, slots=True)
 class TimedReply:
-    """A probe's reply with times taken closer to the socket than around the call.
+    """A probe's reply with times taken closer to the socket than around the call."""
 
-    Attributes:
-        sent: Time before the request was written, by the measurement's monotonic clock.
-        received: Time at which the reply was received, by the same clock.
-        time: The device's time, Unix seconds.
-    """
-
-    sent: float
-    received: float
-    time: float
+    sent: float  # by the measurement's monotonic clock, before the request was written
+    received: float  # by the same clock
+    time: float  # the device's, Unix seconds
 
 
 Probe = Callable[[], Awaitable[float | TimedReply]]
@@ -175,19 +166,12 @@ async def query_sntp(
     Unexpected, late or malformed replies are ignored unless there is no good one. The addresses of a host are
     tried in turn until one gives a usable reply.
 
-    Args:
-        host: Name or address of an NTP or SNTP server.
-        port: UDP port.
-        samples: Number of requests. With n samples the bound is about 2/n of a network's jitter.
-        timeout: Seconds for everything; good samples received by then are used.
-        max_round_trip: Seconds after which a reply is ignored.
-        interval: Mean seconds between two samples, to spare the server. They vary by half either way, so
-            that samples meet the server's ticks at different phases.
-        target_bound: Seconds; fewer samples are taken once the bound is this small.
-        limiter: Shared with other measurements; by default the running loop's.
-        clock: This computer's clock.
-        answered: The address that answered the last time, if any: it is tried first, even if the name is
-            unknown now, and replaced by the one that answers.
+    With n ``samples`` the bound is about 2/n of a network's jitter; fewer are taken once it is at most
+    ``target_bound`` seconds. ``timeout`` is for everything; good samples received by then are used. Later
+    than ``max_round_trip`` a reply is ignored. ``interval`` is the mean pause, to spare the server; pauses
+    vary by half either way, so that samples meet its ticks at different phases. ``limiter`` is shared with
+    other measurements, by default the running loop's. ``answered`` holds the address that answered the last
+    time, if any: it is tried first, even if the name is unknown now, and replaced by the one that answers.
 
     Raises:
         TimeoutError: There was no reply within the limits.
@@ -320,12 +304,10 @@ def sntp_exchange(reply: sntp.SntpReply, anchor: float, sent: float, received: f
 
 
 class _Measurement:
-    """Collects round trips, in monotonic time that is anchored to the wall clock once, at the beginning.
-
-    The wall clock may be set during the measurement.
-    """
+    """Collects round trips, in monotonic time that is anchored to the wall clock once, at the beginning."""
 
     def __init__(self, clock: Clock) -> None:
+        # Only once: the wall clock may be set during the measurement.
         self._wall, self._origin, self._error = _anchor(clock)
         self._exchanges: list[Exchange] = []
         self._stamps: list[float] = []
@@ -375,11 +357,9 @@ class _Measurement:
 
 
 def _anchor(clock: Clock) -> tuple[float, float, float]:
-    """Return a wall time, its monotonic time, and the uncertainty of the pair in seconds.
-
-    The two clocks cannot be read at once. The monotonic one is read before and after, a few times, because
-    the program may be interrupted in between; the closest pair counts.
-    """
+    """Return a wall time, its monotonic time, and the uncertainty of the pair in seconds."""
+    # The clocks cannot be read at once, and the program may be interrupted in between: the closest pair
+    # counts.
     best = (0.0, 0.0, math.inf)
     for _ in range(_ANCHOR_TRIES):
         before = clock.monotonic()

@@ -35,10 +35,7 @@ class ObjectScanner:
     def find_end(self, buffer: bytes | bytearray) -> int | None:
         """Return the end of the object that begins ``buffer``, or None if it is incomplete.
 
-        Call it again with the same buffer, grown: it continues at its last position.
-
-        Raises:
-            RemoteProtocolError: The object is nested more than `MAX_DEPTH` deep.
+        Call it again with the same buffer, grown. Nesting over `MAX_DEPTH` is a `RemoteProtocolError`.
         """
         while self._position < len(buffer):
             if self._in_string:
@@ -82,10 +79,7 @@ class EventReader(ABC, Generic[Event]):
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that received bytes complete.
 
-        Events before an error are returned first; the next call raises the error.
-
-        Raises:
-            RemoteProtocolError: The peer broke the protocol; the connection cannot be used any longer.
+        Events before a `RemoteProtocolError`, which ends the connection, come first; the next call raises it.
         """
         self._raise_failure()
         events: list[Event] = []
@@ -151,9 +145,7 @@ class FrameReader:
     def next_frame(self) -> Frame | None:
         """Return the next message, or None if it is incomplete.
 
-        Raises:
-            RemoteProtocolError: A message is too large, empty, or nested too deep. The next one cannot be
-                found, so the stream is unusable.
+        After a `RemoteProtocolError` the next message cannot be found, so the stream is unusable.
         """
         if self._scanner is None and not self._skip_padding():
             return None

@@ -77,27 +77,20 @@ def new_session() -> aiohttp.ClientSession:
 
 
 class HttpResponse(NamedTuple):
-    """A response with its whole body.
-
-    Attributes:
-        location: Target of a redirect, or ``""``.
-        bounded: Whether the server said where the body ends. If not, the end of the connection ends it,
-            broken or not (RFC 9112 6.3).
-    """
+    """A response with its whole body."""
 
     status: int
     body: bytes
-    location: str = ""
+    location: str = ""  # target of a redirect
+    # Whether the server said where the body ends. If not, the connection's end does, broken or not (RFC 9112
+    # 6.3).
     bounded: bool = True
 
 
 class HttpClient:
-    """Requests on one aiohttp session; a borrowed session is never closed.
+    """Requests on one aiohttp session: borrowed and never closed, or our own, made at the first request.
 
-    Args:
-        session: The session to use, or None for our own, created at the first request.
-        tls: The context for ``https``, or None for aiohttp's own, which verifies; see
-            `asynccam.net.tls.client_context`.
+    Without ``tls``, made by `asynccam.net.tls.client_context`, aiohttp's own context verifies.
     """
 
     def __init__(

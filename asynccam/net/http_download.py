@@ -77,24 +77,13 @@ async def download_http(
     and length show that the server still has the same file. A server that gives no length and ignores
     ``Range`` sends the file again from the beginning. Memory does not grow with the file.
 
-    Args:
-        client: Sends the requests.
-        url: Sent as it is when it is a `yarl.URL`.
-        directory: Created if missing.
-        name: The server's name for the file.
-        headers: Sent with every request, credentials for example.
-        resume: Whether to go on after a broken connection.
-        progress: Called at the start, at the end, and at most ten times a second between.
-        stall_timeout: Seconds without a single byte after which a connection is given up; there is no
-            limit for the whole.
-        digest: Compute SHA-256 during the transfer.
-        inspect: Reads the file before it gets its name. What precedes its content is removed; size and
-            digest are those of the rest. Where only the end of the connection ends the file, a broken file
-            counts as a broken connection.
-        max_size: Bytes the file may have, or None for any number.
-        make_error: Makes the error of a refusal; by default its status alone decides.
-        backoff: Waits between tries that bring no new byte.
-        clock: Time, for tests.
+    A `yarl.URL` is sent as it is. The directory is created if missing. ``progress`` is called at the start,
+    at the end, and at most ten times a second between. A connection is given up after ``stall_timeout``
+    seconds without a single byte; there is no limit for the whole. ``digest`` is SHA-256, computed during the
+    transfer. ``inspect`` reads the file before it gets its name. What precedes its content is removed; size
+    and digest are those of the rest. Where only the end of the connection ends the file, a broken file counts
+    as a broken connection. ``make_error`` makes the error of a refusal; by default its status alone decides.
+    ``backoff`` gives the waits between tries that bring no new byte.
 
     Raises:
         TransferError: It broke off for good, or the file changed meanwhile; ``part`` is what was received.
@@ -193,11 +182,7 @@ class _Identity:
 
 @dataclass(slots=True, eq=False)
 class _Download:
-    """One file being downloaded, over as many requests as it takes.
-
-    Attributes:
-        useless: Whether the part is not worth keeping.
-    """
+    """One file being downloaded, over as many requests as it takes."""
 
     client: HttpClient
     url: str | URL
@@ -211,7 +196,7 @@ class _Download:
     max_size: int | None
     make_error: MakeError | None
     part: PartFile | None = None
-    useless: bool = False
+    useless: bool = False  # whether the part is not worth keeping
     _content_start: int | None = None
     _reported_at: float = -_PROGRESS_INTERVAL
     _identity: _Identity = field(default_factory=lambda: _Identity("", ""))

@@ -57,14 +57,7 @@ UnexpectedHandler = Callable[[UnexpectedMessage], None]
 
 
 class RpcError(FatalError):
-    """The peer answered a call with an error.
-
-    Attributes:
-        code: The peer's number for the error.
-        message: The peer's words.
-        data: Further details from the peer, or None.
-        method: The method that was called.
-    """
+    """The peer answered a call with an error; ``data`` is further details from the peer, or None."""
 
     def __init__(self, code: int, message: str, data: Any = None, *, method: str = "") -> None:
         super().__init__(f"{method or 'the call'} was answered with error {code}: {message}")
@@ -82,13 +75,7 @@ class _PendingCall:
 
 
 class JsonRpcConnection:
-    """One WebSocket connection and the calls on it; made by `JsonRpcConnection.open`.
-
-    Attributes:
-        name: For errors; the address without credentials.
-        socket: The WebSocket, for its pings and pongs.
-        codec: Assigns answers to calls; ``codec.unexpected`` counts what fitted nothing.
-    """
+    """One WebSocket connection and the calls on it; made by `JsonRpcConnection.open`."""
 
     def __init__(
         self,
@@ -96,7 +83,7 @@ class JsonRpcConnection:
         on_notification: NotificationHandler | None,
         on_unexpected: UnexpectedHandler | None,
     ) -> None:
-        self.name = name
+        self.name = name  # for errors; the address without credentials
         self.codec = JsonRpcCodec()
         self._on_notification = on_notification
         self._on_unexpected = on_unexpected
@@ -289,16 +276,10 @@ _NOT_READY: Final = tuple(state for state in ConnectionState if state is not Con
 class JsonRpcClient(ReconnectingConnection[JsonRpcConnection]):
     """JSON-RPC calls over a connection that is kept open.
 
-    Args:
-        url: ``ws://`` or ``wss://``, without credentials.
-        options: Settings of each connection.
-        authenticate: Called with every new connection before anyone else may use it.
-        on_notification: Called with every notification's method and params; must not block.
-        on_unexpected: Called with what fits nothing; must not block.
-        on_state: Called at every change of state; see `ReconnectingConnection`.
-        room: While there is no room, nothing more is read from the socket; see `EventHub.room`.
-        backoff: The waits between tries.
-        authentication_timeout: Seconds for ``authenticate``.
+    The ``url`` has no credentials: ``authenticate`` is called with every new connection before anyone else
+    may use it. ``on_notification`` gets every notification's method and params, ``on_unexpected`` what fits
+    nothing; neither may block. For ``on_state`` see `ReconnectingConnection`. While there is no ``room``
+    (`EventHub.room`), nothing more is read from the socket.
     """
 
     def __init__(

@@ -25,13 +25,7 @@ _MAX_BATCH: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer to one of our requests.
-
-    Attributes:
-        id: The request's id, as it was sent.
-        value: Any JSON value.
-        context: As given to `JsonRpcCodec.request`.
-    """
+    """The answer to one of our requests; ``context`` is as given to `JsonRpcCodec.request`."""
 
     id: int
     value: Any
@@ -40,18 +34,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """An error reply to one of our requests.
-
-    Attributes:
-        id: The request's id, as it was sent.
-        code: The peer's number for the error; -32603 if it gave none.
-        message: The peer's text.
-        data: Further details, or None.
-        context: As given to `JsonRpcCodec.request`.
-    """
+    """An error reply to one of our requests; ``context`` is as given to `JsonRpcCodec.request`."""
 
     id: int
-    code: int
+    code: int  # -32603 if the peer gave none
     message: str
     data: Any = None
     context: Any = field(default=None, compare=False, repr=False)
@@ -67,32 +53,23 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedMessage:
-    """A frame, or a part of one, that fits nothing.
+    """A frame, or a part of one, that fits nothing."""
 
-    Attributes:
-        kind: ``not-json``, ``not-an-object``, ``unknown-id``, ``error-without-id``, ``no-content``,
-            ``bad-method``, ``request`` or ``long-batch``.
-        detail: Beginning of the message, for the log.
-    """
-
+    # not-json, not-an-object, unknown-id, error-without-id, no-content, bad-method, request or long-batch
     kind: str
-    detail: str
+    detail: str  # beginning of the message, for the log
 
 
 Event = Result | ErrorReply | Notification | UnexpectedMessage
 
 
 class JsonRpcCodec:
-    """Numbers requests, keeps the unanswered ones, and decodes received frames.
-
-    Attributes:
-        unexpected: Number of messages that fitted nothing, by kind.
-    """
+    """Numbers requests, keeps the unanswered ones, and decodes received frames."""
 
     def __init__(self) -> None:
         self._next = 1
         self._pending: dict[str, tuple[int, Any]] = {}
-        self.unexpected: Counter[str] = Counter()
+        self.unexpected: Counter[str] = Counter()  # messages that fitted nothing, by kind
 
     @property
     def pending(self) -> frozenset[int]:

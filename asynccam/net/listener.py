@@ -18,12 +18,9 @@ OnConnection = Callable[[socket.socket, str, int], None]
 
 
 class Listener:
-    """Listens at every address of a host name.
+    """Listens at every address of a host name, or of this computer if it is ``""``.
 
-    Args:
-        host: Address or name to listen at; ``""`` for every address of this computer.
-        port: TCP port; 0 takes a free one, the same for every address.
-        on_connection: Called with each connection; must not block.
+    Port 0 takes a free one, the same for every address. ``on_connection`` must not block.
     """
 
     def __init__(self, host: str, port: int, on_connection: OnConnection) -> None:
@@ -89,10 +86,8 @@ class Listener:
         self._sockets.clear()
 
     def _accept(self, listener: socket.socket) -> None:
-        """Accept one connection a turn of the loop.
-
-        Not by `loop.sock_accept`: a task that is cancelled when it has just accepted loses the socket.
-        """
+        """Accept one connection a turn of the loop."""
+        # Not by `loop.sock_accept`: a task that is cancelled when it has just accepted loses the socket.
         try:
             sock, address = listener.accept()
         except (BlockingIOError, InterruptedError):

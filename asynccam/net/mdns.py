@@ -210,8 +210,7 @@ def announceable_addresses(interfaces: Interfaces) -> list[str]:
 
     A record is sent on every interface, and a link-local address names this computer on one of them only.
 
-    Raises:
-        UsageError, ConnectionError: As for `open_zeroconf`.
+    Errors are those of `open_zeroconf`.
     """
     if not isinstance(interfaces, InterfaceChoice):
         _check_interfaces(interfaces)
