@@ -24,24 +24,17 @@ _CAMERA_STATES: Final = {
 
 
 class LocalRecorderStart:
-    """`ArmedStart` of a recorder on this computer: released once, accepted at the first frame.
-
-    Args:
-        system: Camera system, for errors.
-        start: Starts the recording and returns its report at the first frame; gets the time of the release.
-        discard: Cleans up after a start that did not lead to a recording.
-        took_over: Description of another program's stream that arming ended, or ``""``.
-    """
+    """`ArmedStart` of a recorder on this computer: released once, accepted at the first frame."""
 
     def __init__(
         self,
         system: str,
-        start: Callable[[float], Coroutine[Any, Any, StartReport]],
-        discard: Callable[[], Coroutine[Any, Any, None]],
+        start: Callable[[float], Coroutine[Any, Any, StartReport]],  # gets the time of the release
+        discard: Callable[[], Coroutine[Any, Any, None]],  # cleans up if no recording was started
         *,
         took_over: str = "",
     ) -> None:
-        self.took_over = took_over
+        self.took_over = took_over  # another program's stream that arming ended, or ``""``
         self._system = system
         self._start = start
         self._discard = discard
@@ -50,12 +43,7 @@ class LocalRecorderStart:
         self._closed = False
 
     def release(self, at: float | None) -> None:
-        """Start to record; `accepted` raises what goes wrong.
-
-        Raises:
-            UsageError: ``at`` is a time: there is no scheduled start.
-            StateError: The start was released or closed before.
-        """
+        """Start to record; `accepted` raises what goes wrong."""
         if at is not None:
             raise UsageError(f"a {self._system} camera starts at once; it has no scheduled start")
         if self._closed or self._starting is not None:

@@ -29,11 +29,7 @@ def register(system: System, adapter: SystemAdapter) -> None:
 
 
 def adapter_of(name: str) -> SystemAdapter:
-    """Return the adapter of a system. Blocks while a system is loaded that no `load_adapter` has loaded.
-
-    Raises:
-        AddressError: The system is unknown.
-    """
+    """Return a system's adapter; blocks while it is loaded. Raise `AddressError` for an unknown system."""
     system_of(name)
     if name not in _adapters:
         _adapters[name] = _import_adapter(name)
@@ -41,13 +37,10 @@ def adapter_of(name: str) -> SystemAdapter:
 
 
 async def load_adapter(name: str) -> SystemAdapter:
-    """Return the adapter of a system, loaded off the event loop: reading and compiling it takes a while.
-
-    Raises:
-        AddressError: The system is unknown.
-    """
+    """Return a system's adapter, loaded off the event loop; raise `AddressError` for an unknown system."""
     system_of(name)
     if name not in _adapters:
+        # Reading and compiling it takes a while.
         _adapters[name] = await asyncio.to_thread(_import_adapter, name)
     return _adapters[name]
 

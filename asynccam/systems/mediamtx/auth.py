@@ -53,23 +53,17 @@ _MAX_TOKEN: Final = 16 * 1024
 
 @dataclass(slots=True)
 class ServiceCapabilities:
-    """Generation and role of one connection, the ``secret`` it was authenticated with, and methods.
-
-    ``missing`` are methods that the service does not have, ``working`` those that have succeeded.
-    """
+    """What is known of one connection: the service's generation, the role and the methods."""
 
     generation: int
-    secret: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)  # that it was authenticated with
     role: str = ""
-    missing: set[str] = field(default_factory=set)
-    working: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)  # methods that the service does not have
+    working: set[str] = field(default_factory=set)  # methods that have succeeded
 
 
 async def open_session(link: JsonRpcConnection, credentials: ServiceCredentials) -> ServiceCapabilities:
-    """Authenticate a new connection, if there are credentials, and detect the generation.
-
-    Raises `AuthenticationError` if they are refused, another `CameraServiceError` for all other failures.
-    """
+    """Authenticate a new connection, or raise `AuthenticationError`, and detect the service's generation."""
     secret = await credentials.secret()
     role = ""
     if secret is not None:
@@ -80,15 +74,11 @@ async def open_session(link: JsonRpcConnection, credentials: ServiceCredentials)
 async def authenticate_with_fallback(
     link: JsonRpcConnection, credentials: ServiceCredentials, secret: str
 ) -> tuple[str, str]:
-    """Call `authenticate`, and again with the second secret if the first one is refused.
-
-    Return the role, and the secret that was accepted. Errors as of `open_session`; a first secret that may
-    only be too early is not replaced.
-    """
+    """Authenticate, if refused with the second secret; return the role and the accepted secret."""
     try:
         return await authenticate(link, credentials, secret), secret
     except AuthenticationError as error:
-        if error.may_pass or not credentials.swap():
+        if error.may_pass or not credentials.swap():  # a secret that may only be too early is kept
             raise
         first = error
     second = await credentials.secret()
@@ -214,13 +204,10 @@ def redact(text: str, secret: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TokenTimes:
-    """Validity of a token in Unix seconds by its issuer's clock; None where it has no such claim.
+    """Validity of a token in Unix seconds by its issuer's clock; None where it has no such claim."""
 
-    ``begins`` is the later one of ``iat`` and ``nbf``, ``ends`` is ``exp``.
-    """
-
-    begins: float | None = None
-    ends: float | None = None
+    begins: float | None = None  # the later one of ``iat`` and ``nbf``
+    ends: float | None = None  # ``exp``
 
 
 def token_times(secret: str) -> TokenTimes:
@@ -241,11 +228,8 @@ def token_times(secret: str) -> TokenTimes:
 
 
 def may_be_early(secret: str, reason: str, *, now: float | None = None) -> bool:
-    """Return whether a refused token may become valid by itself, because a clock is behind its issuer's.
-
-    ``reason`` is the service's error message, ``now`` Unix seconds, by default this computer's.
-    """
-    now = unix_now() if now is None else now
+    """Return whether a refused token may become valid by itself, because a clock is behind its issuer's."""
+    now = unix_now() if now is None else now  # by this computer's clock
     times = token_times(secret)
     if times.begins is None or (times.ends is not None and times.ends <= now):
         return False
@@ -254,11 +238,7 @@ def may_be_early(secret: str, reason: str, *, now: float | None = None) -> bool:
 
 
 def advice(secret: str | None, reason: str, *, provided: bool, now: float | None = None) -> str:
-    """Return the probable cause of a refusal and the remedy, to be appended to the service's message.
-
-    ``provided`` is true if a token provider returned the secret; ``reason`` and ``now`` as of
-    `may_be_early`.
-    """
+    """Return the probable cause of a refusal and the remedy, to be appended to the service's message."""
     if secret is None:
         return "; give a token or an API key"
     now = unix_now() if now is None else now

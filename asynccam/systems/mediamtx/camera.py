@@ -233,11 +233,7 @@ class MediaMtxRecord:
         self._identity = identity
 
     async def arm(self, plan: RecordPlan) -> ArmedStart:
-        """Wait for the connection and check that the camera is available and not recording.
-
-        The plan's duration is not sent: a camera of a generation 1 service hangs after a recording that
-        ends by itself.
-        """
+        """Wait for the connection and check that the camera is available and not recording."""
         address = self.client.endpoint.address
         async with deadline(plan.timeout, f"readiness of {self.device} at {address}"):
             await self.client.wait_until_connected()
@@ -248,28 +244,18 @@ class MediaMtxRecord:
             raise CameraBusyError(f"{self.device} at {address} is recording already; stop that first")
         if state is CameraState.UNAVAILABLE:
             raise CameraNotFoundError(f"{self.device} is {info.status} at {address}")
+        # Without the plan's duration: a camera of generation 1 hangs after a recording that ends by itself.
         return MediaMtxStart(self, plan.timeout)
 
     def check_identity(self, info: models.CameraInfo | None = None) -> None:
-        """Raise `CameraNotFoundError` if the service reports another camera under this name.
-
-        ``info`` is a status newer than the cached one, which is checked too.
-        """
+        """Raise `CameraNotFoundError` for another camera under this name; ``info`` is a newer status."""
         camera_id = self.client.describe(self.device).id
         self._identity.check(camera_id, self.client.facts(self.device))
         if info is not None:
             self._identity.check(camera_id, self.client.facts(self.device, info))
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
-        """Stop the recording and report its file; waits until a lost connection is restored.
-
-        If there is no response, the service's own notification of the stop counts.
-
-        Raises:
-            CameraNotFoundError: Another camera has its name now; nothing was sent.
-            CameraServiceError: The service refused, or the connection was lost and no stop was reported.
-            TimeoutError: No response in time, and no stop was reported.
-        """
+        """Stop the recording and report its file; waits until a lost connection is restored."""
         began = time.monotonic()
         async with deadline(timeout, f"connection to {self.client.endpoint.address}"):
             await self.client.wait_until_connected()
@@ -281,6 +267,7 @@ class MediaMtxRecord:
         try:
             recording = await self.client.stop_recording(self.device, timeout=left)
         except (ConnectionError, TimeoutError):
+            # The service's own notification of the stop counts as well.
             reported = self.client.recording(self.device)
             if reported is None or reported is before or not has_ended(reported):
                 raise
@@ -299,13 +286,10 @@ class MediaMtxRecord:
 
 @dataclass(slots=True, eq=False)
 class MediaMtxStart:
-    """`ArmedStart` of one camera: a ``start_recording`` on a connection that is open and signed in.
+    """`ArmedStart` of one camera: a ``start_recording`` on a connection that is open and signed in."""
 
-    ``timeout`` is in seconds for the response, from which on ``record`` tracks outages of the camera.
-    """
-
-    record: MediaMtxRecord
-    timeout: float
+    record: MediaMtxRecord  # tracks outages of the camera from the response on
+    timeout: float  # seconds for the response
     _posted: PostedCall | None = None
     _error: AsynccamError | None = None
     _closed: bool = False
@@ -362,10 +346,7 @@ class MediaMtxStart:
 
 @dataclass(slots=True, eq=False)
 class OfflineTracker:
-    """Outages of a camera: unavailable at its service, or failed, as far as the service reports it.
-
-    A lost connection to the service is not an outage: the service continues to record.
-    """
+    """Outages of a camera as its service reports them; a lost connection to the service is not an outage."""
 
     client: CameraClient
     device: str

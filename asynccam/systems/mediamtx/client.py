@@ -867,11 +867,7 @@ class CameraClient:
 
 
 def _device(device_path: str, device: str) -> dict[str, str]:
-    """Return the parameters of a call about one camera, by either name of the argument.
-
-    Raises:
-        UsageError: Neither was given, or both differ.
-    """
+    """Return a call's parameters from either name; `UsageError` if neither was given, or both differ."""
     if device_path and device and device_path != device:
         raise UsageError(f"one camera at a time: device_path is {device_path!r}, device {device!r}")
     if not (device_path or device):

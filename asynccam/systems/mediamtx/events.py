@@ -67,10 +67,7 @@ class ServiceNotice(Event):
 
 
 def parse_notification(method: str, params: Any) -> tuple[str, Any, CameraInfo | RecordingInfo | None]:
-    """Return a notification's topic, its payload, and the camera or recording it is about, or None.
-
-    Raises `RemoteProtocolError` if the payload is not valid for its topic.
-    """
+    """Return the topic, payload, and camera or recording or None; `RemoteProtocolError` if invalid."""
     # A topic of generation 2 is the method's name, or is inside the params as "topic" beside "data".
     topic, payload = method, params
     if method not in _PAYLOADS and isinstance(params, Mapping):

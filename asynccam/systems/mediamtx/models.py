@@ -70,10 +70,7 @@ UnixSeconds = Annotated[float | None, BeforeValidator(_seconds)]
 
 
 class ServiceResult(BaseModel):
-    """Base of all results: unknown fields are kept, as attributes and when dumped.
-
-    Null means missing in known fields, and so does an empty string for a number or time.
-    """
+    """Base of all results: unknown fields are kept, as attributes and when dumped."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -89,6 +86,7 @@ class ServiceResult(BaseModel):
         if not isinstance(value, Mapping) or not (None in value.values() or "" in value.values()):
             return value
         fields = cls.model_fields
+        # Null means missing, and so does an empty string for a number or time.
         nulls, blanks = fields.keys() | _OTHER_NAMES, fields.keys() & _NUMBERS
         return {
             name: given

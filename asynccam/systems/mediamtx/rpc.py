@@ -65,21 +65,17 @@ Subscriptions = dict[str, dict[str, Any] | None]
 
 @dataclass(slots=True)
 class _Call:
-    """A call under way; ``until`` is loop time, ``secret`` is sent with the call itself.
-
-    ``posted`` is the future of its first response, if it has been sent already. ``link`` and ``capabilities``
-    are those of the connection that it was last sent on.
-    """
+    """A call under way."""
 
     method: str
     params: dict[str, Any] | None = field(repr=False)
-    until: float
+    until: float  # loop time
     repeat: bool = False
-    posted: "asyncio.Future[Any] | None" = field(default=None, repr=False)
+    posted: "asyncio.Future[Any] | None" = field(default=None, repr=False)  # first response, if sent already
     refusals: int = 0
-    secret: str | None = field(default=None, repr=False)
-    link: JsonRpcConnection | None = field(default=None, repr=False)
-    capabilities: ServiceCapabilities = field(init=False, repr=False)
+    secret: str | None = field(default=None, repr=False)  # sent with the call itself
+    link: JsonRpcConnection | None = field(default=None, repr=False)  # it was last sent on
+    capabilities: ServiceCapabilities = field(init=False, repr=False)  # of ``link``
 
     @property
     def left(self) -> float:
@@ -87,14 +83,7 @@ class _Call:
 
 
 class ServiceConnection:
-    """A connection that is restored whenever it is lost, with calls on it.
-
-    ``subscriptions`` are used for every new connection and may change at any time; ``timeout`` is the default
-    for a call.
-
-    ``capabilities`` are the service's on the present connection; ``bad_notifications`` counts invalid ones by
-    topic.
-    """
+    """A connection that is restored whenever it is lost, with calls on it."""
 
     def __init__(
         self,
@@ -108,14 +97,14 @@ class ServiceConnection:
         timeout: float,
         backoff: Backoff,
     ) -> None:
-        self.bad_notifications: Counter[str] = Counter()
-        self.capabilities = ServiceCapabilities(generation=2)
+        self.bad_notifications: Counter[str] = Counter()  # invalid ones by topic
+        self.capabilities = ServiceCapabilities(generation=2)  # of the service on the present connection
         self._service = str(endpoint.address)
         self._credentials = credentials
         self._state = state
-        self._subscriptions = subscriptions
+        self._subscriptions = subscriptions  # for every new connection; may change at any time
         self._hub = hub
-        self._timeout = timeout
+        self._timeout = timeout  # seconds, default for a call
         self._slow = 0
         self._active = 0
         self._idle = asyncio.Event()
@@ -315,10 +304,7 @@ class ServiceConnection:
             raise
 
     async def _renew(self, call: "_Call", problem: AuthenticationError) -> str | None:
-        """Take the next step to get a refused call accepted; raise the refusal if there is none left.
-
-        Return the secret that the call must be sent with, or None.
-        """
+        """Take the next step to get a refused call accepted; return the secret to send with it, or None."""
         secret = call.capabilities.secret
         if call.capabilities.generation == 2:
             if not call.refusals:
@@ -383,14 +369,11 @@ class ServiceConnection:
 
 
 class PostedCall:
-    """A call that has been sent and is not answered yet; made by `ServiceConnection.post`.
-
-    ``sent_at`` and ``answered_at``, the time of the response that counts, are Unix seconds.
-    """
+    """A call that has been sent and is not answered yet; made by `ServiceConnection.post`."""
 
     def __init__(self, connection: ServiceConnection, call: _Call, response: "asyncio.Future[Any]") -> None:
         self.sent_at = unix_now()
-        self.answered_at: float | None = None
+        self.answered_at: float | None = None  # Unix seconds of the response that counts
         self._connection = connection
         self._call = call
         self._response = call.posted = response

@@ -58,16 +58,11 @@ class Endpoint:
 
 @dataclass(slots=True)
 class ServiceCredentials:
-    """Credentials of one client; ``repr`` shows no secret.
-
-    Attributes:
-        auth_type: ``jwt``, ``api_key`` or ``auto``.
-        token: The token, its provider, or the key.
-        second: ``auth_type`` and secret to use once the first secret is refused, or None.
-    """
+    """Credentials of one client; ``repr`` shows no secret."""
 
     auth_type: str
-    token: str | TokenProvider | None = field(default=None, repr=False)
+    token: str | TokenProvider | None = field(default=None, repr=False)  # or the API key
+    # ``auth_type`` and secret to use once the first secret is refused.
     second: tuple[str, str | TokenProvider] | None = field(default=None, repr=False)
     _fresh: str | None = field(default=None, init=False, repr=False)
 

@@ -82,17 +82,13 @@ def _extra_fields(known: ServiceResult, report: ServiceResult) -> dict[str, Any]
 
 
 class ServiceStateCache:
-    """Cameras of the service at an address.
-
-    ``cameras`` (unavailable ones included) and their last ``recordings`` are by device, ``files`` of ended
-    recordings by name, the newest last. Updates are iterators of the events they cause: exhaust them.
-    """
+    """Cameras of the service at an address. Updates are iterators of the events they cause: exhaust them."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self.cameras: dict[str, CameraInfo] = {}
-        self.recordings: dict[str, RecordingInfo] = {}
-        self.files: dict[str, FileInfo] = {}
+        self.cameras: dict[str, CameraInfo] = {}  # by device, unavailable ones included
+        self.recordings: dict[str, RecordingInfo] = {}  # last ones, by device
+        self.files: dict[str, FileInfo] = {}  # of ended recordings, by name, the newest last
         self._next_local_id = 0
         self._unknown_since: dict[str, float] = {}  # elapsed time, by device
 
@@ -186,13 +182,11 @@ class ServiceStateCache:
                 yield RecordingStopped(camera=self.camera_id(device), files=files)
 
     def mark_start_lost(self, device: str) -> Iterator[Event]:
-        """Set the recording to unknown, after the response to a start was lost.
-
-        A camera's status does not show whether it records; only a notification or a result does.
-        """
+        """Set the recording to unknown, after the response to a start was lost."""
         if is_running(self.recordings.get(device)):
             return  # a notification was received first
         before = self._states()
+        # A camera's status does not show whether it records; only a notification or a result does.
         self.recordings[device] = RecordingInfo(device=device, status=UNKNOWN)
         self._unknown_since[device] = WALL_CLOCK.elapsed()
         yield from self._changes(before)

@@ -94,10 +94,7 @@ _STATES: Final = {
 
 
 class _DeviceIdentity:
-    """Device id that replies must have; learned from the first reply unless known before.
-
-    An announcement may spell the id differently from the device, so it counts for recording only.
-    """
+    """Device id that replies must have; learned from the first reply unless known before."""
 
     def __init__(self, reported: str = "", *, announced: str = "") -> None:
         self._reported = reported
@@ -111,6 +108,7 @@ class _DeviceIdentity:
         """Raise `NotFoundError` for another device's reply."""
         if not reply.deviceId:
             return
+        # An announcement may spell the id differently from the device, so it counts for recording only.
         expected = self.known if to_record else self._reported
         other = (
             device_mismatch(address, {"deviceId": expected}, {"deviceId": reply.deviceId}) if expected else ""
@@ -285,17 +283,11 @@ def _uploads(reply: StatusResponse) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _FirstFrame:
-    """First frame of a recording as the device reported it, seconds.
+    """First frame of a recording as the device reported it, seconds."""
 
-    Attributes:
-        at: By the device's clock.
-        bound: Uncertainty of ``at``.
-        clock: The device's clock minus this computer's elapsed time at that moment.
-    """
-
-    at: float
-    bound: float
-    clock: float
+    at: float  # by the device's clock
+    bound: float  # uncertainty of ``at``
+    clock: float  # the device's clock minus this computer's elapsed time at that moment
 
     def is_of_another(self, later: "_FirstFrame") -> bool:
         """Return whether a later report is of another recording; after a clock was set it proves nothing."""
@@ -304,19 +296,15 @@ class _FirstFrame:
 
 
 class MultiCamRecord:
-    """`SupportsRecord` and `SupportsScheduledStart` of one device.
-
-    ``confirm`` is the time in seconds in which a start that was only ``command_received`` must show, and
-    ``settle`` that in which a cancelled start may still fire, for a device whose clock is off.
-    """
+    """`SupportsRecord` and `SupportsScheduledStart` of one device."""
 
     def __init__(
         self,
         client: MultiCamClient,
         *,
         identity: _DeviceIdentity | None = None,
-        confirm: float = 10.0,
-        settle: float = 2.0,
+        confirm: float = 10.0,  # seconds in which a start that was only ``command_received`` must show
+        settle: float = 2.0,  # seconds in which a cancelled start may still fire, if its clock is off
     ) -> None:
         self._client = client
         self._identity = identity or _DeviceIdentity()
@@ -370,10 +358,7 @@ class MultiCamRecord:
         return status, RecordingReport(asked_at, unix_now(), status.isRecording, moment)
 
     async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingReport, ...]]:
-        """Poll for at most ``timeout`` seconds until the device records; return that status and all results.
-
-        A device with unknown statuses gets the last one. Raises `DeviceError` if it failed or is still idle.
-        """
+        """Poll for at most ``timeout`` seconds until the device records; return status and all results."""
         now, due = time.monotonic(), self._may_fire_at
         ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
         until = now + min(timeout, ahead + self._confirm)
@@ -395,22 +380,15 @@ class MultiCamRecord:
                         f"{self._client.address} accepted the start but does not record",
                         status=status.raw_status,
                     )
-                return status, tuple(results)
+                return status, tuple(results)  # a status that is not known
             await asyncio.sleep(pause)
         raise AssertionError("the intervals have no end")
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
         """Stop the recording, or a scheduled one that has not begun, and report its file.
 
-        A scheduled start fires on real devices even after a STOP. If its moment is still ahead, the device
-        is polled until shortly after it and stopped again, for at most ``timeout`` seconds.
-
-        Raises:
-            NotFoundError: Another device answers at its address; no stop was sent.
-            TakenOverError: The device reports somebody else's recording; no stop was sent.
-            DeviceError: The device refuses; it was not recording, for example.
-            TimeoutError: The device does not answer, or its scheduled moment is too far ahead to wait for.
-            ConnectionError, RemoteProtocolError: As everywhere.
+        No stop is sent to another device (`NotFoundError`) or for another's recording (`TakenOverError`).
+        `TimeoutError` also means that a scheduled moment is too far ahead to wait for.
         """
         began = time.monotonic()
         recording = await self._check_ownership(timeout)
@@ -430,6 +408,7 @@ class MultiCamRecord:
         just_passed = (
             may_fire_at is not None and asked < may_fire_at + self._settle and not self._has_recorded
         )
+        # A scheduled start fires on real devices even after a STOP: poll until then, and stop again.
         if may_fire_at is not None and (ahead or (just_passed and not files)):
             late = await self._stop_late_start(may_fire_at, asked + timeout, timeout)
             if late is not None:
@@ -447,10 +426,7 @@ class MultiCamRecord:
         return StopReport(commanded_at, unix_now(), reply.status, files, first_frame=moment)
 
     async def _check_ownership(self, timeout: float) -> bool | None:
-        """Query the recording before a stop, which would end whatever runs: errors as of `stop`.
-
-        Return whether the device records; None if it does not answer or reports nothing to compare.
-        """
+        """Query the recording before a stop, which would end whatever runs; None if it is not known."""
         if not self._identity.known and not self._file_id and self._first_frame is None:
             return None
         try:

@@ -564,15 +564,12 @@ async def _receive_unsized(
     prefix: bytes,
     name: str,
     *,
-    announced: int | None,
-    listed: int,
+    announced: int | None,  # 0 or None
+    listed: int,  # size in the device's list, or 0
     stall_timeout: float,
     progress: Progress | None,
 ) -> None:
-    """Fill a part with a file whose header has no size: it ends when the device closes, or falls silent.
-
-    ``announced`` is 0 or None, ``listed`` the size in the device's list or 0.
-    """
+    """Fill a part with a file of unknown size: it ends when the device closes, or falls silent."""
     reported_at = 0.0
     lost: ConnectionError | None = None
     data = prefix

@@ -41,19 +41,15 @@ _READ_SIZE: Final = 65536
 
 
 class CommandConnection:
-    """A connected non-blocking socket for one command and its reply; closes itself as a context manager.
-
-    ``sent`` is true once any part of the command was sent, so that the device may execute it. ``sent_at`` and
-    ``received_at`` are monotonic times just before the last write and after the last read.
-    """
+    """A connected non-blocking socket for one command and its reply; closes itself as a context manager."""
 
     __slots__ = ("_reader", "peer", "received_at", "sent", "sent_at", "sock")
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
         self.peer = peer
-        self.sent = False
-        self.sent_at = 0.0
-        self.received_at = 0.0
+        self.sent = False  # true once any part was sent, so that the device may execute the command
+        self.sent_at = 0.0  # monotonic, just before the last write
+        self.received_at = 0.0  # monotonic, after the last read
         self.sock = sock
         self._reader = ResponseReader(peer=peer)
 
@@ -68,10 +64,7 @@ class CommandConnection:
         self.sock.close()
 
     def send_now(self, payload: bytes) -> bytes:
-        """Write a command in one call to the kernel, without waiting.
-
-        Return the bytes the kernel did not take: none, unless the send buffer is tiny.
-        """
+        """Write in one call to the kernel; return bytes not taken: none, unless the send buffer is tiny."""
         self.sent_at = SYSTEM_CLOCK.monotonic()
         try:
             taken = self.sock.send(payload)

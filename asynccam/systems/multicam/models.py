@@ -237,11 +237,7 @@ def _faults(error: ValidationError) -> str:
 
 
 class ProtocolMessage(BaseModel):
-    """One JSON object of the protocol: frozen, unknown fields included.
-
-    Fields may be given by name, or by position as in the maker's package; invalid values raise
-    `UsageError`.
-    """
+    """One JSON object of the protocol, frozen, unknown fields included; invalid values raise `UsageError`."""
 
     _positions: ClassVar[tuple[str, ...]] = ()
     """Fields in the maker's order, where it differs from the order here."""

@@ -60,32 +60,20 @@ class ResponseReader(_ReplyFrames):
         super().__init__(max_size=max_size, peer=peer)
 
     def feed(self, data: bytes) -> bytes | None:
-        """Return the reply's JSON document, not yet parsed, once received bytes complete it.
-
-        Raises:
-            RemoteProtocolError: The device broke the protocol; the connection cannot be used any longer.
-        """
+        """Return the reply's JSON document, not yet parsed, once it is complete; see `FileReader.feed`."""
         frame = self._next_reply(data)
         return None if frame is None else frame.document
 
 
 class FileReader(_ReplyFrames):
-    """Reads the beginning of the reply to GET_VIDEO: the header before a file, or a refusal.
-
-    After the header, the caller takes the first bytes of the file from ``leftover`` (at most its announced
-    size unless that is 0) and the others from the socket.
-    """
+    """Reads the beginning of the reply to GET_VIDEO: the header before a file, or a refusal."""
 
     def __init__(self, *, peer: str = "the device") -> None:
         super().__init__(max_size=MAX_HEADER, peer=peer)
-        self.leftover = b""
+        self.leftover = b""  # first bytes of the file after the header; the others are in the socket
 
     def feed(self, data: bytes) -> FileResponse | ErrorResponse | None:
-        """Return the header or the refusal once received bytes complete it.
-
-        Raises:
-            RemoteProtocolError: The device broke the protocol; the connection cannot be used any longer.
-        """
+        """Return the header or refusal once complete; after a `RemoteProtocolError` nothing can be read."""
         frame = self._next_reply(data)
         if frame is None:
             return None
