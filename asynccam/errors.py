@@ -130,21 +130,15 @@ class RemoteProtocolError(FatalError):
 
 
 class DamagedFileError(RemoteProtocolError):
-    """A file was downloaded as the peer has it, and its content is broken: half a picture, for example.
-
-    Attributes:
-        part: The download, kept on disk under another name than the file's own, or None.
-        received: Bytes in ``part``.
-        verdict: ``truncated`` or ``damaged``; see docs/recording.md.
-    """
+    """A file was downloaded as the peer has it, and its content is broken: half a picture, for example."""
 
     def __init__(
         self, message: str, *, part: Path | None = None, received: int = 0, verdict: str = "damaged"
     ) -> None:
         super().__init__(message)
-        self.part = part
-        self.received = received
-        self.verdict = verdict
+        self.part = part  # the download, kept on disk under another name than the file's own, or None
+        self.received = received  # bytes in ``part``
+        self.verdict = verdict  # ``truncated`` or ``damaged``; see docs/recording.md
 
 
 class DeviceError(FatalError):

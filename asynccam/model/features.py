@@ -32,19 +32,14 @@ def _unchanged(when: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RecordPlan:
-    """Parameters of a recording, for arming its start.
+    """Parameters of a recording, for arming its start."""
 
-    Attributes:
-        directory: Existing directory for the files of a recorder on this computer.
-        duration: Intended length in seconds, or None; a hint, since the take stops the camera.
-        timeout: Seconds the camera may take to accept the start.
-        computer_time: Converts the time given to `ArmedStart.release` to Unix seconds of this computer. The
-            two differ if T0 is on a time server's scale.
-    """
-
-    directory: Path
+    directory: Path  # existing directory for the files of a recorder on this computer
+    # Intended length in seconds, or None; a hint, since the take stops the camera.
     duration: float | None = None
-    timeout: float = 60.0
+    timeout: float = 60.0  # seconds the camera may take to accept the start
+    # Converts the time given to `ArmedStart.release` to Unix seconds of this computer. The two differ if T0
+    # is on a time server's scale.
     computer_time: Callable[[float], float] = _unchanged
 
 
@@ -61,119 +56,80 @@ class AnswerMeaning(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceMoment:
-    """A time by a device's own clock, the one that `DeviceClock` measures.
+    """A time by a device's own clock, the one that `DeviceClock` measures."""
 
-    Attributes:
-        time: Unix seconds of the device.
-        bound: Uncertainty by its own clock that the device states, in seconds, or None.
-    """
-
-    time: float
-    bound: float | None = None
+    time: float  # Unix seconds of the device
+    bound: float | None = None  # uncertainty by its own clock that the device states, in seconds, or None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingReport:
-    """A device's report whether it records; request and answer in Unix seconds of this computer.
-
-    Attributes:
-        first_frame: Time of its first frame, if the device reports it.
-    """
+    """A device's report whether it records; request and answer in Unix seconds of this computer."""
 
     asked_at: float
     answered_at: float
     recording: bool
-    first_frame: DeviceMoment | None = None
+    first_frame: DeviceMoment | None = None  # time of its first frame, if the device reports it
 
 
 @dataclass(frozen=True, slots=True)
 class StartReport:
-    """Result of a start. All times are Unix seconds of this computer.
+    """Result of a start. All times are Unix seconds of this computer."""
 
-    Attributes:
-        commanded_at: When the command left this computer.
-        accepted_at: When the camera's answer arrived.
-        status: The camera's own status text.
-        scheduled_for: Scheduled start by the camera's own clock, or None for at once.
-        first_frame_at: Time of the first frame, if known.
-        first_frame_bound: Uncertainty of ``first_frame_at``, in seconds.
-        names: The camera's names for the files it now writes, if it reports them this early.
-        meaning: Meaning of the answer.
-        seen: Reports of the device that were requested after the start.
-        first_frame: Time of the first frame by the device's own clock, if its answer has it.
-        already_recording: Whether the device reports that it was recording before this start.
-        started_by_other: Whether its recording is certainly another controller's, so that it must not be
-            stopped: by the device's own clock too, the time of this start had not come.
-        frame_drift: As in `StopReport`, which may never arrive.
-    """
-
-    commanded_at: float
-    accepted_at: float
+    commanded_at: float  # when the command left this computer
+    accepted_at: float  # when the camera's answer arrived
     status: str = ""
-    scheduled_for: float | None = None
-    first_frame_at: float | None = None
-    first_frame_bound: float | None = None
+    scheduled_for: float | None = None  # scheduled start by the camera's own clock, or None for at once
+    first_frame_at: float | None = None  # time of the first frame, if known
+    first_frame_bound: float | None = None  # uncertainty of ``first_frame_at``, in seconds
+    # The camera's names for the files it now writes, if it reports them this early.
     names: tuple[str, ...] = ()
     meaning: AnswerMeaning = AnswerMeaning.HEARD
-    seen: tuple[RecordingReport, ...] = ()
+    seen: tuple[RecordingReport, ...] = ()  # reports of the device that were requested after the start
+    # Time of the first frame by the device's own clock, if its answer has it.
     first_frame: DeviceMoment | None = None
-    already_recording: bool = False
+    already_recording: bool = False  # whether the device reports that it was recording before this start
+    # Whether its recording is certainly another controller's, so that it must not be stopped: by the device's
+    # own clock too, the time of this start had not come.
     started_by_other: bool = False
-    frame_drift: float = 0.0
+    frame_drift: float = 0.0  # as in `StopReport`, which may never arrive
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingGap:
-    """A stretch of time in which a camera is known not to have recorded, by this computer's clock.
+    """A stretch of time in which a camera is known not to have recorded, by this computer's clock."""
 
-    Attributes:
-        began: Last moment known to be recorded, Unix seconds.
-        ended: First moment recorded again, Unix seconds, or None if the recording ended in the gap.
-        restarted: Whether a new file was begun after it.
-        reason: Reason, in words.
-    """
-
-    began: float
+    began: float  # last moment known to be recorded, Unix seconds
+    # First moment recorded again, Unix seconds, or None if the recording ended in the gap.
     ended: float | None = None
-    restarted: bool = False
+    restarted: bool = False  # whether a new file was begun after it
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StopReport:
-    """Result of a stop. All times are Unix seconds of this computer.
+    """Result of a stop. All times are Unix seconds of this computer."""
 
-    Attributes:
-        commanded_at: When the stop was commanded. A recorder on this computer continues until what the camera
-            showed then has arrived, so that its files may be a little longer.
-        stopped_at: When the camera's answer arrived.
-        status: The camera's own status text.
-        files: Recorded files; those with a ``path`` are on this computer already.
-        first_frame_at: Time of the first frame, if only the stop reports it.
-        first_frame_bound: Uncertainty of ``first_frame_at``, in seconds.
-        gaps: Known gaps in the files, in order.
-        ended_early: Set by a recorder here if the video ends clearly before the stop.
-        begins_late: Set by a recorder here if the video begins clearly after the start.
-        spoiled_frames: Number of damaged frames that are not in the files; None if not counted.
-        first_frame: Time of the first frame by the device's own clock, if the stop reports it.
-        frame_drift: Seconds per second by which frame times in files recorded here may drift from this
-            computer's clock: above 0 if a sender's clock stamps them.
-        contradictions: Evidence on the first frame that excludes other evidence, in words;
-            ``first_frame_bound`` covers all of it.
-    """
-
+    # When the stop was commanded. A recorder on this computer continues until what the camera showed then has
+    # arrived, so that its files may be a little longer.
     commanded_at: float
-    stopped_at: float
+    stopped_at: float  # when the camera's answer arrived
     status: str = ""
-    files: tuple[MediaFile, ...] = ()
-    first_frame_at: float | None = None
-    first_frame_bound: float | None = None
-    gaps: tuple[RecordingGap, ...] = ()
-    ended_early: EarlyEnd | None = None
-    begins_late: LateBegin | None = None
+    files: tuple[MediaFile, ...] = ()  # recorded files; those with a ``path`` are on this computer already
+    first_frame_at: float | None = None  # time of the first frame, if only the stop reports it
+    first_frame_bound: float | None = None  # uncertainty of ``first_frame_at``, in seconds
+    gaps: tuple[RecordingGap, ...] = ()  # known gaps in the files, in order
+    ended_early: EarlyEnd | None = None  # set by a recorder here if the video ends clearly before the stop
+    begins_late: LateBegin | None = None  # set by a recorder here if the video begins clearly after the start
+    # Number of damaged frames that are not in the files; None if not counted.
     spoiled_frames: int | None = None
+    # Time of the first frame by the device's own clock, if the stop reports it.
     first_frame: DeviceMoment | None = None
+    # Seconds per second by which frame times in files recorded here may drift from this computer's clock:
+    # above 0 if a sender's clock stamps them.
     frame_drift: float = 0.0
+    # Evidence on the first frame that excludes other evidence, in words; ``first_frame_bound`` covers all of
+    # it.
     contradictions: tuple[str, ...] = ()
 
 

@@ -83,15 +83,12 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """Combination of several pieces of evidence.
+    """Combination of several pieces of evidence."""
 
-    Attributes:
-        interval: Intersection of the evidence. With contradictions, it contains the true value if all
-            undisputed pieces are right, and at least one of the disputed ones.
-        contradictions: Names of each two pieces of evidence that exclude one another.
-    """
-
+    # Intersection of the evidence. With contradictions, it contains the true value if all undisputed pieces
+    # are right, and at least one of the disputed ones.
     interval: Interval
+    # Names of each two pieces of evidence that exclude one another.
     contradictions: tuple[tuple[str, str], ...]
 
 
@@ -124,19 +121,12 @@ def combine(evidence: Iterable[tuple[str, Interval]]) -> Combined:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One round trip to a clock. All times are in seconds from the same instant of our clock.
+    """One round trip to a clock. All times are in seconds from the same instant of our clock."""
 
-    Attributes:
-        sent: When the request left, by our clock.
-        received: When the answer arrived, by our clock.
-        first: The other clock's stamp when the request arrived.
-        last: Its stamp when the answer left; equals ``first`` if there is only one stamp.
-    """
-
-    sent: float
-    received: float
-    first: float
-    last: float
+    sent: float  # when the request left, by our clock
+    received: float  # when the answer arrived, by our clock
+    first: float  # the other clock's stamp when the request arrived
+    last: float  # its stamp when the answer left; equals ``first`` if there is only one stamp
 
     @property
     def network_time(self) -> float:
@@ -146,17 +136,11 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class OffsetInterval:
-    """An offset at one time.
+    """An offset at one time."""
 
-    Attributes:
-        at: The time, in seconds from the same instant as the exchanges.
-        interval: Contains the true offset (other clock minus ours) at that time.
-        consistent: Whether all exchanges can be from one clock.
-    """
-
-    at: float
-    interval: Interval
-    consistent: bool
+    at: float  # the time, in seconds from the same instant as the exchanges
+    interval: Interval  # contains the true offset (other clock minus ours) at that time
+    consistent: bool  # whether all exchanges can be from one clock
 
 
 def seen_resolution(stamps: Sequence[float]) -> float:

@@ -33,15 +33,10 @@ UNFINISHED: Final = ".new"
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A directory that files must be in.
+    """A directory that files must be in."""
 
-    Attributes:
-        given: Its path as given; links in it are followed once, by `of`.
-        real: The same without links.
-    """
-
-    given: Path
-    real: Path
+    given: Path  # its path as given; links in it are followed once, by `of`
+    real: Path  # the same without links
 
     @classmethod
     def of(cls, directory: Path) -> "Root":

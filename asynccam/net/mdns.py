@@ -81,23 +81,17 @@ _TYPE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class MdnsService:
-    """A service as it is announced now.
+    """A service as it is announced now."""
 
-    Attributes:
-        name: Full name, ``INSTANCE._TYPE._tcp.local.``.
-        instance: The first part of the name, as announced: any text, **not** safe as a path.
-        addresses: IP addresses, at least one; IPv4 before IPv6, the newest first, and link-local ones last.
-            Those of IPv6 carry the number of the interface they were received on (``fe80::1%2``) and are left
-            out where it is not known; those of IPv4 (``169.254.0.0/16``) are left out where this computer
-            has no such address of its own to reach them from.
-        port: TCP or UDP port.
-        properties: The TXT record as far as it was received, often empty; not to be relied on.
-    """
-
-    name: str
-    instance: str
+    name: str  # full name, ``INSTANCE._TYPE._tcp.local.``
+    instance: str  # the first part of the name, as announced: any text, **not** safe as a path
+    # IP addresses, at least one; IPv4 before IPv6, the newest first, and link-local ones last. Those of IPv6
+    # carry the number of the interface they were received on (``fe80::1%2``) and are left out where it is not
+    # known; those of IPv4 (``169.254.0.0/16``) are left out where this computer has no such address of its
+    # own to reach them from.
     addresses: tuple[str, ...]
-    port: int
+    port: int  # TCP or UDP port
+    # The TXT record as far as it was received, often empty; not to be relied on.
     properties: Mapping[str, bytes | None] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

@@ -117,13 +117,6 @@ class ReconnectingConnection(Generic[C]):
         on_state: Called at every change of state.
         clock: Time, for tests.
         rng: Randomness, for tests.
-
-    Attributes:
-        connection: The connection that is ready, or None.
-        connects: How often the connection became ready.
-        reason: Why the connection is in its present state, in words.
-        error: The error that ended the last try or the last connection.
-        lost_at: Unix seconds of the last loss, during an outage.
     """
 
     def __init__(
@@ -140,11 +133,11 @@ class ReconnectingConnection(Generic[C]):
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
-        self.connection: C | None = None
-        self.connects = 0
-        self.reason = ""
-        self.error: AsynccamError | None = None
-        self.lost_at: float | None = None
+        self.connection: C | None = None  # the connection that is ready, or None
+        self.connects = 0  # how often the connection became ready
+        self.reason = ""  # why the connection is in its present state, in words
+        self.error: AsynccamError | None = None  # the error that ended the last try or the last connection
+        self.lost_at: float | None = None  # Unix seconds of the last loss, during an outage
         self._lost_since = 0.0  # the same by the monotonic clock
         self._slept_before_loss = 0.0
         self._open_connection = open_connection

@@ -32,20 +32,14 @@ _SHORT: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class SntpReply:
-    """A reply that passed every check.
+    """A reply that passed every check."""
 
-    Attributes:
-        received: NTP timestamp of the request's arrival, by the server's clock.
-        sent: NTP timestamp of the reply's departure, by the server's clock.
-        stratum: Hops from a reference clock, 1 to 15.
-        precision: Step of the server's clock in seconds, as stated: a power of two.
-        source_bound: Distance of the server from true time in seconds, as stated.
-    """
-
-    received: int
-    sent: int
-    stratum: int
+    received: int  # NTP timestamp of the request's arrival, by the server's clock
+    sent: int  # NTP timestamp of the reply's departure, by the server's clock
+    stratum: int  # hops from a reference clock, 1 to 15
+    # Step of the server's clock in seconds, as stated: a power of two.
     precision: float = field(default=0.0, compare=False)
+    # Distance of the server from true time in seconds, as stated.
     source_bound: float = field(default=0.0, compare=False)
 
 

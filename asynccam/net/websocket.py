@@ -79,37 +79,23 @@ Room = Callable[[], "asyncio.Future[None] | None"]
 
 @dataclass(frozen=True, slots=True)
 class CloseInfo:
-    """Reason why a connection ended.
+    """Reason why a connection ended."""
 
-    Attributes:
-        code: The close code (RFC 6455 7.4); 1006 when the socket closed without a close frame.
-        reason: In words.
-    """
-
-    code: int
-    reason: str
+    code: int  # the close code (RFC 6455 7.4); 1006 when the socket closed without a close frame
+    reason: str  # in words
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocketOptions:
-    """Settings of a connection.
+    """Settings of a connection."""
 
-    Attributes:
-        headers: Sent with the handshake.
-        tls: Needed for ``wss://``; see `asynccam.net.tls.client_context`.
-        timeout: Seconds for everything from DNS to the handshake.
-        max_message: Bytes a message may have; the connection is closed with 1009 over it.
-        ping_interval: Seconds between pings, or None for none.
-        ping_timeout: Seconds a pong may take before the connection counts as dead.
-        quiet_limit: Seconds without any bytes from the peer after which it counts as dead, or None.
-    """
-
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    tls: ssl.SSLContext | None = None
-    timeout: float = 10.0
-    max_message: int = MAX_MESSAGE
-    ping_interval: float | None = 20.0
-    ping_timeout: float = 20.0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # sent with the handshake
+    tls: ssl.SSLContext | None = None  # needed for ``wss://``; see `asynccam.net.tls.client_context`
+    timeout: float = 10.0  # seconds for everything from DNS to the handshake
+    max_message: int = MAX_MESSAGE  # bytes a message may have; the connection is closed with 1009 over it
+    ping_interval: float | None = 20.0  # seconds between pings, or None for none
+    ping_timeout: float = 20.0  # seconds a pong may take before the connection counts as dead
+    # Seconds without any bytes from the peer after which it counts as dead, or None.
     quiet_limit: float | None = None
 
 
@@ -122,11 +108,6 @@ class WebSocket(asyncio.Protocol):
             exception ends the connection.
         options: Settings.
         room: Called before every few messages: while there is no room, nothing more is read.
-
-    Attributes:
-        opened: Done when the handshake is complete.
-        closed: Done when the socket is closed, with the reason.
-        pongs: Number of answers to our pings.
     """
 
     def __init__(
@@ -163,9 +144,10 @@ class WebSocket(asyncio.Protocol):
         self._pong_within = options.ping_timeout
         self._next_ping = self._last_received + (options.ping_interval or 0.0)
         self._timer: asyncio.TimerHandle | None = None
-        self.pongs = 0
+        self.pongs = 0  # number of answers to our pings
         self._drained: asyncio.Event | None = None  # only while the peer is slow
-        self.opened: asyncio.Future[None] = self._loop.create_future()
+        self.opened: asyncio.Future[None] = self._loop.create_future()  # done when the handshake is complete
+        # Done when the socket is closed, with the reason.
         self.closed: asyncio.Future[CloseInfo] = self._loop.create_future()
 
     @property

@@ -41,16 +41,7 @@ _CHECK_INTERVAL: Final = 0.05
 
 
 class EventListener:
-    """A filter, a bounded queue and counters: the common part of callbacks and streams.
-
-    Attributes:
-        types: Event classes, which include their subclasses; all if empty.
-        cameras: Ids of cameras; everything if None.
-        active: Whether it still listens.
-        delivered: Events taken from the queue.
-        dropped: Events lost because it was too slow: the oldest of a full queue.
-        is_slow: Whether readers stopped waiting for it, until it has caught up.
-    """
+    """A filter, a bounded queue and counters: the common part of callbacks and streams."""
 
     def __init__(
         self,
@@ -66,11 +57,11 @@ class EventListener:
                 raise UsageError(f"{kind!r} is not a class of events; write the class, not its name")
         if maxsize < 1:
             raise UsageError(f"a queue holds at least one event, not {maxsize}")
-        self.types = types
-        self.cameras = cameras
+        self.types = types  # event classes, which include their subclasses; all if empty
+        self.cameras = cameras  # ids of cameras; everything if None
         self.active = True
-        self.delivered = 0
-        self.dropped = 0
+        self.delivered = 0  # events taken from the queue
+        self.dropped = 0  # events lost because it was too slow: the oldest of a full queue
         self._hub = hub
         self._name = name
         self._queue: deque[Any] = deque()
@@ -81,7 +72,7 @@ class EventListener:
         self._asleep = False  # whether an event that is queued has to wake who takes it
         self._holding = False
         self._timer: asyncio.TimerHandle | None = None
-        self.is_slow = False
+        self.is_slow = False  # whether readers stopped waiting for it, until it has caught up
 
     @property
     def waiting(self) -> int:

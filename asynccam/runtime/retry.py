@@ -21,22 +21,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential waits with jitter.
+    """Exponential waits with jitter."""
 
-    Attributes:
-        initial: Seconds before the second retry (the first is immediate if ``immediate``).
-        factor: Each wait is this many times the one before.
-        maximum: No wait is longer, in seconds.
-        jitter: Each wait is drawn from ``[wait * (1 - jitter), wait]``, so that a hundred clients
-            of one server do not retry in step.
-        immediate: Whether the first retry has no wait.
-    """
-
-    initial: float = 0.5
-    factor: float = 2.0
-    maximum: float = 30.0
+    initial: float = 0.5  # seconds before the second retry (the first is immediate if ``immediate``)
+    factor: float = 2.0  # each wait is this many times the one before
+    maximum: float = 30.0  # no wait is longer, in seconds
+    # Each wait is drawn from ``[wait * (1 - jitter), wait]``, so that a hundred clients of one server do not
+    # retry in step.
     jitter: float = 0.5
-    immediate: bool = False
+    immediate: bool = False  # whether the first retry has no wait
 
     def __post_init__(self) -> None:
         if not (0 < self.initial <= self.maximum and self.factor >= 1 and 0 <= self.jitter <= 1):
@@ -87,15 +80,12 @@ class Retrier:
 
     A `retry_now` during a try is kept for the wait that follows it, so that news of a peer's return is
     not lost to a try that began before the peer was back.
-
-    Attributes:
-        failures: Failures since the start or the last `reset`.
     """
 
     def __init__(
         self, backoff: Backoff, *, clock: Clock = SYSTEM_CLOCK, rng: Callable[[], float] = random.random
     ) -> None:
-        self.failures = 0
+        self.failures = 0  # failures since the start or the last `reset`
         self._backoff = backoff
         self._clock = clock
         self._rng = rng

@@ -55,16 +55,13 @@ class TaskScope:
     """Owner of tasks, whose names begin with its name.
 
     ``on_failure`` is called for a task that ends with an `Exception`; by default it is logged.
-
-    Attributes:
-        closed: Whether `aclose` was called: no task is created any longer.
     """
 
     def __init__(self, name: str, *, on_failure: FailureHandler | None = None) -> None:
         self.name = name
         self._on_failure = on_failure
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.closed = False
+        self.closed = False  # whether `aclose` was called: no task is created any longer
 
     @property
     def tasks(self) -> frozenset["asyncio.Task[Any]"]:

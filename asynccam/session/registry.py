@@ -29,17 +29,12 @@ class CameraRegistry:
     Args:
         events: Remembers the latest events of cameras.
         emit: Emits an event in the session's name.
-
-    Attributes:
-        cameras: Every camera that has answered, by id; unavailable ones stay.
-        unavailable: By key.
-        targets: By address.
     """
 
     def __init__(self, events: EventHub, emit: Callable[[Event], None]) -> None:
-        self.cameras: dict[str, Camera] = {}
-        self.unavailable: dict[str, Unavailable] = {}
-        self.targets: dict[str, CameraTarget] = {}
+        self.cameras: dict[str, Camera] = {}  # every camera that has answered, by id; unavailable ones stay
+        self.unavailable: dict[str, Unavailable] = {}  # by key
+        self.targets: dict[str, CameraTarget] = {}  # by address
         self._target_of: dict[str, CameraTarget] = {}  # by camera id
         self._events = events
         self._emit = emit

@@ -111,9 +111,6 @@ class Reference:
 
     ``on_change`` is called after each measurement, ``on_contradiction`` after the first that contradicts the
     earlier ones.
-
-    Attributes:
-        clock: The server's clock minus this computer's, as measured so far; None without an answer.
     """
 
     def __init__(
@@ -125,6 +122,7 @@ class Reference:
         self._server = server
         self._on_change = on_change
         self._on_contradiction = on_contradiction
+        # The server's clock minus this computer's, as measured so far; None without an answer.
         self.clock: ClockRecord | None = None
         self._line: ClockLine | None = None
         self._converted: tuple[float, float] | None = None

@@ -274,19 +274,13 @@ def restarts(lengths: Sequence[float], first: float, gaps: Sequence[GapRecord]) 
 
 @dataclass(slots=True)
 class _Frames:
-    """Frames of one file that have a time.
+    """Frames of one file that have a time."""
 
-    Attributes:
-        times: Presentation times, which never fall.
-        errors: Uncertainty of each time, if the file has frames without a time; else None.
-        last_duration: Seconds that the last frame is shown, or None.
-        resolution: Step of the times.
-    """
-
-    times: "array[float]"
+    times: "array[float]"  # presentation times, which never fall
+    # Uncertainty of each time, if the file has frames without a time; else None.
     errors: "array[float] | None"
-    last_duration: float | None
-    resolution: float
+    last_duration: float | None  # seconds that the last frame is shown, or None
+    resolution: float  # step of the times
 
 
 async def _read(video: FileRecord, path: Path, read: FrameTimeReader) -> tuple[_Frames | None, str]:

@@ -52,36 +52,22 @@ _OBSERVED: Final = ("seen", "device", "status", "length")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One piece of evidence on the time of a first frame.
+    """One piece of evidence on the time of a first frame."""
 
-    Attributes:
-        source: Kind of evidence, as in `EvidenceRecord`.
-        interval: Contains the first frame, Unix seconds of this computer.
-        assumed: Whether it rests on an assumption.
-        bounds_end: Whether it has an upper limit of its own; nothing else closes an interval.
-    """
-
-    source: str
-    interval: Interval
-    assumed: bool = False
-    bounds_end: bool = True
+    source: str  # kind of evidence, as in `EvidenceRecord`
+    interval: Interval  # contains the first frame, Unix seconds of this computer
+    assumed: bool = False  # whether it rests on an assumption
+    bounds_end: bool = True  # whether it has an upper limit of its own; nothing else closes an interval
 
 
 @dataclass(frozen=True, slots=True)
 class FirstFrame:
-    """Time of a first frame by all evidence.
+    """Time of a first frame by all evidence."""
 
-    Attributes:
-        interval: Contains the first frame; None without an upper limit.
-        source: The strongest evidence with an upper limit, or None.
-        evidence: All evidence.
-        contradictions: Pairs of evidence that exclude one another, in words.
-    """
-
-    interval: Interval | None
-    source: FirstFrameSource | None
+    interval: Interval | None  # contains the first frame; None without an upper limit
+    source: FirstFrameSource | None  # the strongest evidence with an upper limit, or None
     evidence: tuple[Evidence, ...]
-    contradictions: tuple[str, ...]
+    contradictions: tuple[str, ...]  # pairs of evidence that exclude one another, in words
 
 
 def recorded_here(camera: CameraRecord) -> bool:

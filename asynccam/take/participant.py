@@ -140,17 +140,7 @@ class TakeLimits:
 
 
 class Participant:
-    """One camera in a take. No step raises for what a camera does: errors are recorded and emitted.
-
-    Attributes:
-        record: Record of the camera in the manifest, kept up to date.
-        files: Files that the camera reported at its stop, parallel to ``record.files``.
-        names: File names that the camera announced at its start.
-        scheduled: Whether the camera starts by its own clock.
-        armed: The armed start until it is released and answered, or None.
-        answer_task: Task that waits for the answer to the start, or None.
-        may_record: Whether a start may have reached the camera and nothing says that it did not begin.
-    """
+    """One camera in a take. No step raises for what a camera does: errors are recorded and emitted."""
 
     def __init__(
         self,
@@ -161,18 +151,22 @@ class Participant:
         computer_time: Callable[[float], float] = lambda when: when,
     ) -> None:
         self.camera = camera
-        self.record = record
+        self.record = record  # record of the camera in the manifest, kept up to date
+        # Files that the camera reported at its stop, parallel to ``record.files``.
         self.files: tuple[MediaFile, ...] = ()
-        self.names: tuple[str, ...] = ()
+        self.names: tuple[str, ...] = ()  # file names that the camera announced at its start
         pictures_only = camera.supports(Snapshot) and not camera.supports(Record)
         self._snapshot = SnapshotRecorder(camera) if pictures_only else None
         if self._snapshot is not None:
             record.kind = "still"
+        # Whether the camera starts by its own clock.
         self.scheduled = camera.supports(ScheduledStart) and self._snapshot is None
-        self.armed: ArmedStart | None = None
+        self.armed: ArmedStart | None = None  # the armed start until it is released and answered, or None
         self._released_at = 0.0
         self._release_error: Exception | None = None
+        # Task that waits for the answer to the start, or None.
         self.answer_task: asyncio.Task[None] | None = None
+        # Whether a start may have reached the camera and nothing says that it did not begin.
         self.may_record = False
         self._idle = False
         self._stop_deadline = math.inf  # in the loop's time
@@ -621,12 +615,10 @@ class SnapshotRecorder:
     """`Record` feature for a camera that has only `Snapshot`: a start takes one picture, a stop names it.
 
     It is its own armed start, since it is armed once.
-
-    Attributes:
-        verdict: Result of checking the picture while it was downloaded, or None.
     """
 
     def __init__(self, camera: Camera) -> None:
+        # Result of checking the picture while it was downloaded, or None.
         self.verdict: VerdictRecord | None = None
         self._camera = camera
         self._directory = Path()

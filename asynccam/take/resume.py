@@ -590,24 +590,17 @@ class KnownHosts:
 
 @dataclass(frozen=True, slots=True)
 class InterruptedTake:
-    """A take that no process works on and that is not finished.
-
-    Attributes:
-        cameras: Addresses of all its cameras, by id.
-        left: Ids of the cameras of which something is left to do.
-        may_record: Ids of the cameras that may still record.
-        devices: Ids of those in ``may_record`` that keep their recordings themselves. A recorder on this
-            computer has ended with its process.
-        ends_at: Elapsed time at which the take was to end, or None if it had no length.
-    """
+    """A take that no process works on and that is not finished."""
 
     name: str
     directory: Path
-    cameras: Mapping[str, str]
-    left: frozenset[str]
-    may_record: frozenset[str]
+    cameras: Mapping[str, str]  # addresses of all its cameras, by id
+    left: frozenset[str]  # ids of the cameras of which something is left to do
+    may_record: frozenset[str]  # ids of the cameras that may still record
+    # Ids of those in ``may_record`` that keep their recordings themselves. A recorder on this computer has
+    # ended with its process.
     devices: frozenset[str]
-    ends_at: float | None = None
+    ends_at: float | None = None  # elapsed time at which the take was to end, or None if it had no length
 
 
 async def interrupted_takes(directory: Path) -> list[InterruptedTake]:

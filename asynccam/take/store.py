@@ -65,22 +65,17 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a journal, written ``at`` Unix seconds.
-
-    Attributes:
-        event: ``created``, ``armed``, ``starting``, ``released``, ``clock``, ``camera``, ``begun``,
-            ``stopping``, ``collecting`` or ``resumed``.
-        facts: Everything else in it.
-        elapsed: The same moment by elapsed time in the ``boot`` of that id; both None in older journals.
-        line: Line number, from 1, or None in older journals.
-    """
+    """One line of a journal, written ``at`` Unix seconds."""
 
     at: float
+    # ``created``, ``armed``, ``starting``, ``released``, ``clock``, ``camera``, ``begun``, ``stopping``,
+    # ``collecting`` or ``resumed``.
     event: str
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any]  # everything else in it
+    # The same moment by elapsed time in the ``boot`` of that id; both None in older journals.
     elapsed: float | None = None
     boot: str | None = None
-    line: int | None = None
+    line: int | None = None  # line number, from 1, or None in older journals
 
 
 class Journal:
@@ -88,17 +83,13 @@ class Journal:
 
     Args:
         directory: The take's directory, as a path or resolved before.
-
-    Attributes:
-        path: Path of the journal.
-        lines: Number of lines given to `write`, those of earlier processes included.
-        boot: Id of the computer's current boot, once the journal is open; None if the system has none.
     """
 
     def __init__(self, directory: Path | Root) -> None:
         self._root = directory if isinstance(directory, Root) else None
         self.path = (directory.given if isinstance(directory, Root) else directory) / JOURNAL_NAME
-        self.lines = 0
+        self.lines = 0  # number of lines given to `write`, those of earlier processes included
+        # Id of the computer's current boot, once the journal is open; None if the system has none.
         self.boot: str | None = None
         self._fd = -1
         self._writing = asyncio.Lock()
@@ -254,15 +245,11 @@ class TakeDirectory:
     """A take's own directory; a new one for each take, so that no take writes into another.
 
     If the name exists, the directory becomes ``name-1``, ``name-2`` ...
-
-    Attributes:
-        path: The directory, absolute once it exists.
-        root: The same, for `asynccam.model.safe_files.confined`.
     """
 
     def __init__(self, parent: Path, name: str) -> None:
-        self.path = parent / name
-        self.root = Root(self.path, self.path)
+        self.path = parent / name  # the directory, absolute once it exists
+        self.root = Root(self.path, self.path)  # the same, for `asynccam.model.safe_files.confined`
         self.exists = False
         self._writing = asyncio.Lock()
 
@@ -406,29 +393,20 @@ def distinct_names(labels: Sequence[str]) -> list[str]:
 
 @dataclass(slots=True)
 class TakeProgress:
-    """Progress of a take, by its manifest and its journal.
-
-    Attributes:
-        manifest: Everything known of the take.
-        ended: Whether its manifest says how it ended; then only single files or cameras are left.
-        commanded: Ids of the cameras that may have been sent a start.
-        may_record: Ids of the cameras that may still record.
-        names: File names that cameras announced at their starts, by id.
-        t0: T0 in Unix seconds of this computer, or None.
-        start_in: Seconds from the start command to T0.
-        stopping_at: When the cameras were about to be stopped, Unix seconds, or None if they never were.
-        scale: Wall time and elapsed time of one moment, as the process that died counted them, or None if
-            that was in another boot of the computer, or if the journal does not say.
-    """
+    """Progress of a take, by its manifest and its journal."""
 
     manifest: Manifest
-    ended: bool = False
-    commanded: set[str] = field(default_factory=set)
-    may_record: set[str] = field(default_factory=set)
+    ended: bool = False  # whether its manifest says how it ended; then only single files or cameras are left
+    commanded: set[str] = field(default_factory=set)  # ids of the cameras that may have been sent a start
+    may_record: set[str] = field(default_factory=set)  # ids of the cameras that may still record
+    # File names that cameras announced at their starts, by id.
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    t0: float | None = None
-    start_in: float = 0.0
+    t0: float | None = None  # T0 in Unix seconds of this computer, or None
+    start_in: float = 0.0  # seconds from the start command to T0
+    # When the cameras were about to be stopped, Unix seconds, or None if they never were.
     stopping_at: float | None = None
+    # Wall time and elapsed time of one moment, as the process that died counted them, or None if that was in
+    # another boot of the computer, or if the journal does not say.
     scale: tuple[float, float] | None = None
 
     def has_work(self, record: CameraRecord) -> bool:
