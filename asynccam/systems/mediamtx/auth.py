@@ -74,7 +74,7 @@ async def open_session(link: JsonRpcConnection, credentials: ServiceCredentials)
 async def authenticate_with_fallback(
     link: JsonRpcConnection, credentials: ServiceCredentials, secret: str
 ) -> tuple[str, str]:
-    """Authenticate, if refused with the second secret; return the role and the accepted secret."""
+    """Authenticate, after a refusal with the second secret; return the role and the accepted secret."""
     try:
         return await authenticate(link, credentials, secret), secret
     except AuthenticationError as error:

@@ -74,7 +74,7 @@ class _Call:
     posted: "asyncio.Future[Any] | None" = field(default=None, repr=False)  # first response, if sent already
     refusals: int = 0
     secret: str | None = field(default=None, repr=False)  # sent with the call itself
-    link: JsonRpcConnection | None = field(default=None, repr=False)  # it was last sent on
+    link: JsonRpcConnection | None = field(default=None, repr=False)  # that it was last sent on
     capabilities: ServiceCapabilities = field(init=False, repr=False)  # of ``link``
 
     @property

@@ -408,7 +408,7 @@ class MultiCamRecord:
         just_passed = (
             may_fire_at is not None and asked < may_fire_at + self._settle and not self._has_recorded
         )
-        # A scheduled start fires on real devices even after a STOP: poll until then, and stop again.
+        # A scheduled start fires on real devices even after a STOP: poll past its time, and stop again.
         if may_fire_at is not None and (ahead or (just_passed and not files)):
             late = await self._stop_late_start(may_fire_at, asked + timeout, timeout)
             if late is not None:

@@ -60,7 +60,7 @@ class ResponseReader(_ReplyFrames):
         super().__init__(max_size=max_size, peer=peer)
 
     def feed(self, data: bytes) -> bytes | None:
-        """Return the reply's JSON document, not yet parsed, once it is complete; see `FileReader.feed`."""
+        """Return the reply's JSON document, not yet parsed, once complete; errors as of `FileReader.feed`."""
         frame = self._next_reply(data)
         return None if frame is None else frame.document
 
