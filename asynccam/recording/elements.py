@@ -23,13 +23,10 @@ _NO_PROPERTIES: Final[Mapping[str, Value]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class GstElement:
-    """Element of a graph.
-
-    Attributes:
-        properties: Its properties, ``sink_1::xpos`` style pad properties included.
-    """
+    """Element of a graph."""
 
     factory: str  # its kind, ``x264enc`` for example
+    # Pad properties too, such as ``sink_1::xpos``.
     properties: Mapping[str, Value] = field(default_factory=lambda: _NO_PROPERTIES)
 
     def arguments(self) -> Iterator[str]:
@@ -71,11 +68,7 @@ class Graph:
         return frozenset(named | self.inner)
 
     def arguments(self) -> list[str]:
-        """Return the graph as arguments of ``gst-launch-1.0``.
-
-        Raises:
-            UsageError: A value cannot be written in its grammar.
-        """
+        """Return arguments of ``gst-launch-1.0``; raise UsageError if its grammar cannot hold a value."""
         words: list[str] = []
         for chain in self.chains:
             for position, part in enumerate(chain):
@@ -86,11 +79,7 @@ class Graph:
 
 
 def quote(value: Value) -> str:
-    """Return a property's value in ``gst-launch-1.0``'s grammar.
-
-    Raises:
-        UsageError: The text holds a NUL or is not valid Unicode, which GStreamer cannot take.
-    """
+    """Return a value in ``gst-launch-1.0``'s grammar; raise UsageError for NUL and invalid Unicode."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Fraction):
@@ -135,10 +124,7 @@ def encode(
     """Return the elements that encode and parse raw frames, with a key frame about every second.
 
     ``encoder`` is one of `ENCODERS` for H.264, or None for the best that is ``installed``. ``bitrate`` is in
-    kbit/s; Motion JPEG takes what it needs.
-
-    Raises:
-        UsageError: The encoder is unknown.
+    kbit/s; Motion JPEG takes what it needs. Raises UsageError if the encoder is unknown.
     """
     keyframes = round(fps) if fps and fps >= 1 else 30
     if codec == "jpeg":

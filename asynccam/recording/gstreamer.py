@@ -31,34 +31,22 @@ _PACKAGE_OF: Final = {name: package for package, names in _PACKAGES.items() for 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """GStreamer tools of this computer.
-
-    Attributes:
-        guard: Prefix of a command that interrupts it when its parent dies; empty where
-            ``setpriv --pdeathsig`` is missing.
-    """
+    """GStreamer tools of this computer."""
 
     launch: str  # path of ``gst-launch-1.0``
     elements: frozenset[str]  # names of the installed elements
+    # Prefix that interrupts a command when its parent dies; empty where ``setpriv --pdeathsig`` is missing.
     guard: tuple[str, ...]
 
     def require(self, elements: Iterable[str]) -> None:
-        """Check that elements are installed.
-
-        Raises:
-            RecordingError: Names each missing element and the Debian package that has it.
-        """
+        """Raise RecordingError, with each missing element and its Debian package, if any is missing."""
         missing = sorted(set(elements) - self.elements)
         if missing:
             raise RecordingError(f"GStreamer lacks {', '.join(map(_with_package, missing))}")
 
 
 async def find_installation(needed: Iterable[str] = ()) -> Installation:
-    """Return the installation; looked up once a process, and again when something needed was missing.
-
-    Raises:
-        RecordingError: GStreamer's tools or an element in ``needed`` are missing.
-    """
+    """Return the installation, looked up once a process; raise RecordingError if something is missing."""
     wanted = frozenset(needed)
     found = await asyncio.to_thread(_find)
     if not wanted <= found.elements:

@@ -95,13 +95,11 @@ class JpegFilter:
     A picture is whole if its segments follow each other as their lengths say, from a start marker by a frame
     header and a scan to the end marker, with no other start marker on the way. Its size has to be that of the
     others: a thumbnail in the remains of a picture looks like a picture.
-
-    Attributes:
-        spoiled: Pictures that were left out. Bytes between two whole pictures that belong to neither count as
-            one, however many they are; zeros and FF only if there are as many as in half a picture.
     """
 
     def __init__(self) -> None:
+        # Pictures that were left out. Bytes between two whole pictures that belong to neither count as one,
+        # however many they are; zeros and FF only if there are as many as in half a picture.
         self.spoiled = 0
         self._data = bytearray()
         self._picture: _PendingPicture | None = None

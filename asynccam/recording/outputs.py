@@ -48,16 +48,12 @@ class FileSet:
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """End of a chain: muxer and sink.
-
-    Attributes:
-        pass_fds: Descriptors of this process that they write to, inherited under their numbers.
-    """
+    """End of a chain: muxer and sink."""
 
     chain: Chain
     files: FileSet
     inner: frozenset[str] = frozenset()  # factories they need besides themselves
-    pass_fds: tuple[int, ...] = ()
+    pass_fds: tuple[int, ...] = ()  # descriptors that they write to, inherited under their numbers
     byte_stream: bool = False  # whether H.264 and H.265 are wanted with start codes and not with lengths
     others: tuple[Chain, ...] = ()  # further chains that the first one feeds
 
@@ -230,17 +226,11 @@ class HlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class PictureFiles:
-    """A file for every frame of Motion JPEG: ``STEM-00000.jpg``, ``STEM-00001.jpg`` and so on.
+    """A file for every frame of Motion JPEG: ``STEM-00000.jpg``, ``STEM-00001.jpg`` and so on."""
 
-    Attributes:
-        directory: Their directory, which must not hold any of these names.
-        stem: Beginning of their names.
-        max_files: Only the newest so many are kept, 0 for all.
-    """
-
-    directory: Path
+    directory: Path  # must not hold any of these names
     stem: str = "frame"
-    max_files: int = 0
+    max_files: int = 0  # only the newest so many are kept, 0 for all
 
     def __post_init__(self) -> None:
         _check_stem(self.stem)
@@ -307,22 +297,14 @@ _RTP_CODECS: Final = ("h264", "h265", "vp8", "vp9")
 
 @dataclass(frozen=True, slots=True)
 class RtpOutput:
-    """RTP over UDP to one receiver. See docs/protocols/nanocam.md.
-
-    Attributes:
-        host: The receiver.
-        port: Its UDP port.
-        payload: RTP payload type.
-        ssrc: SSRC of the stream (RFC 3550, 3), or None for one that GStreamer chooses.
-        reports: Whether RTCP sender reports go to the same port (RFC 5761), which not every receiver
-            distinguishes from RTP. They are of when frames were made, where the source stamps frames with
-            that.
-    """
+    """RTP over UDP to one receiver. See docs/protocols/nanocam.md."""
 
     host: str
     port: int
-    payload: int = 96
-    ssrc: int | None = None
+    payload: int = 96  # RTP payload type
+    ssrc: int | None = None  # of the stream (RFC 3550, 3), or None for one that GStreamer chooses
+    # Whether RTCP sender reports go to the same port (RFC 5761), which not every receiver distinguishes from
+    # RTP. They are of when frames were made, where the source stamps frames with that.
     reports: bool = False
 
     def __post_init__(self) -> None:
@@ -375,14 +357,10 @@ class RawFrames:
     """Decoded frames, written to a descriptor of this process, each with its size and format.
 
     The output is GStreamer's data protocol 1.0, which ``gdppay`` writes.
-
-    Attributes:
-        fd: Writing end of a pipe, which the process inherits.
-        pixels: GStreamer video format; OpenCV uses ``BGR``.
     """
 
-    fd: int
-    pixels: str = "BGR"
+    fd: int  # writing end of a pipe, which the process inherits
+    pixels: str = "BGR"  # GStreamer video format; OpenCV uses ``BGR``
 
     @property
     def directory(self) -> None:

@@ -20,8 +20,7 @@ _BLOCK: Final = 1024 * 1024
 def read_picture(path: Path) -> tuple[JpegPicture, int]:
     """Return the picture in a file that must not change meanwhile, and the file's size in bytes; blocking.
 
-    Raises:
-        StorageError: The file cannot be read, or has more than `MAX_PICTURE` bytes.
+    Raises StorageError if the file cannot be read, or has more than `MAX_PICTURE` bytes.
     """
     with storage_errors("read", path), os.fdopen(open_file(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -39,16 +38,10 @@ def is_jpeg_picture(found: JpegPicture) -> bool:
 
 
 def picture_offset(found: JpegPicture, size: int, source: str) -> int:
-    """Return the offset at which a whole picture begins.
+    """Return the offset at which a whole picture begins; ``source`` names it in errors.
 
-    Args:
-        found: Result of `find_picture`.
-        size: Bytes that it was given.
-        source: Name of the picture in the error.
-
-    Raises:
-        DamagedFileError: The picture is broken: ``truncated`` where its bytes ran out, else ``damaged``.
-        RemoteProtocolError: There is no JPEG.
+    ``size`` is the bytes that `find_picture` was given. Raises DamagedFileError if the picture is broken, and
+    RemoteProtocolError if there is no JPEG.
     """
     if not found.flaw:
         return found.begin
@@ -59,11 +52,7 @@ def picture_offset(found: JpegPicture, size: int, source: str) -> int:
 
 
 def inspect_picture(path: Path, source: str) -> int:
-    """Return the offset of the picture in a file; blocking.
-
-    Raises:
-        DamagedFileError, RemoteProtocolError, StorageError: As `picture_offset` and `read_picture`.
-    """
+    """Return the offset of the picture in a file; blocking. Raises as `picture_offset` and `read_picture`."""
     found, size = read_picture(path)
     return picture_offset(found, size, source)
 
@@ -71,8 +60,7 @@ def inspect_picture(path: Path, source: str) -> int:
 def remove_head(path: Path, count: int) -> None:
     """Remove the first ``count`` bytes of a file that is not open elsewhere, atomically; blocking.
 
-    Raises:
-        StorageError: The disk refuses; the file is as it was.
+    Raises StorageError if the disk refuses; the file is then as it was.
     """
     beside = f".{path.name}.{secrets.token_hex(8)}.whole"
     with storage_errors("write", path), Folder(path.parent) as folder:

@@ -180,11 +180,7 @@ class _Protocol(asyncio.SubprocessProtocol):
 
 
 class LaunchProcess:
-    """A running process; its starter must `stop` it.
-
-    Attributes:
-        pid: Process id of the started program, which is its group's and session's too.
-    """
+    """A running process; its starter must `stop` it."""
 
     def __init__(
         self, transport: asyncio.SubprocessTransport, protocol: _Protocol, *, guarded: bool = False
@@ -193,7 +189,7 @@ class LaunchProcess:
         self._protocol = protocol
         self._guarded = guarded
         self._interrupted = False
-        self.pid = transport.get_pid()
+        self.pid = transport.get_pid()  # of the started program; its group's and session's too
         self.ended_by_itself = False  # whether it had ended when it was to be stopped
 
     @classmethod

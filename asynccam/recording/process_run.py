@@ -45,10 +45,8 @@ _FINISH_SECONDS: Final = 5.0  # for a process whose stream has ended to close it
 def check_disk(file_sets: Sequence[FileSet]) -> tuple[int, int | None]:
     """Measure the files of every run, the present run last, and remove the oldest beyond ``keep``; blocking.
 
-    Returns the bytes of those that are left, and the bytes free on the disk, None without files.
-
-    Raises:
-        StorageError: The disk cannot be read or written.
+    Returns the bytes of those that are left, and the bytes free on the disk, None without files. Raises
+    StorageError if the disk cannot be read or written.
     """
     present = file_sets[-1]
     sizes = {path: size for files in file_sets for path, size in files.sizes().items()}

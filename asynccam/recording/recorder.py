@@ -690,14 +690,11 @@ class Recorder:
 
 
 class _ArmedStart:
-    """Futures of a start that is armed ahead of time; `Recorder.state` says how far it is.
-
-    Attributes:
-        released: Set by `Recorder.start` to the seconds that the first frame may take.
-    """
+    """Futures of a start that is armed ahead of time; `Recorder.state` says how far it is."""
 
     def __init__(self, ready: Ready[None]) -> None:
         loop = asyncio.get_running_loop()
         self.ready = ready  # called when the recorder is armed
+        # Set by `Recorder.start` to the seconds that the first frame may take.
         self.released: asyncio.Future[float] = loop.create_future()
         self.first_frame: asyncio.Future[float] = loop.create_future()  # set to the time of the first frame

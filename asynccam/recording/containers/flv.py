@@ -59,10 +59,9 @@ class _FlvTag(NamedTuple):
 
 
 class FlvFrames(UnitWalk):
-    """Frames of a file's video, one by one, in constant memory; for use in a thread.
+    """Presentation times of the frames that are really there, in milliseconds; for use in a thread.
 
-    Iterating gives the presentation time of each frame that is really there, in milliseconds. The attributes
-    hold after that.
+    It takes constant memory. The attributes hold after iterating.
     """
 
     unit_head = _TAG_HEAD

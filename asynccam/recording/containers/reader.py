@@ -205,14 +205,10 @@ class UnitWalk(ABC):
 
 
 class SteppedReader(Generic[T]):
-    """Runs a generator that reads a file, so many items at a step, each step in some thread.
-
-    Attributes:
-        abort: Set to end a step; the generator's `FileView` has it.
-    """
+    """Runs a generator that reads a file, so many items at a step, each step in some thread."""
 
     def __init__(self, read: Callable[[threading.Event], Generator[T, None, None]], batch: int) -> None:
-        self.abort = threading.Event()
+        self.abort = threading.Event()  # set to end a step; the generator's `FileView` has it
         self._items = read(self.abort)
         self._batch = batch
         self._lock = threading.Lock()

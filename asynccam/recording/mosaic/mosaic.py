@@ -43,20 +43,13 @@ _MUXERS: Final = {".mp4": "mp4mux", ".mkv": "matroskamux", ".mov": "qtmux"}
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A file in a mosaic.
-
-    Attributes:
-        path: A video, or a picture if ``still``.
-        begins: Seconds from the beginning of the result to the file's first frame; below 0, that much
-            of the file is left out.
-        seconds: Its length, or None if it is not known.
-        still: Whether it is one picture, shown all the time.
-    """
+    """A file in a mosaic."""
 
     path: Path
+    # Seconds from the beginning of the result to the first frame; below 0, that much of the file is left out.
     begins: float = 0.0
-    seconds: float | None = None
-    still: bool = False
+    seconds: float | None = None  # its length, or None if it is not known
+    still: bool = False  # whether it is one picture, shown all the time
 
     def is_visible(self, seconds: float) -> bool:
         """Return whether any of it lies within the first ``seconds`` of the result."""
@@ -67,17 +60,11 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Place of one camera.
+    """Place of one camera."""
 
-    Attributes:
-        label: Text above it; letters outside ASCII show as ``?``.
-        clips: Files shown one after another; the panel is black without.
-        note: Text in a panel without clips.
-    """
-
-    label: str
-    clips: tuple[Clip, ...] = ()
-    note: str = "NO VIDEO"
+    label: str  # text above it; letters outside ASCII show as ``?``
+    clips: tuple[Clip, ...] = ()  # shown one after another; the panel is black without
+    note: str = "NO VIDEO"  # text in a panel without clips
 
 
 async def write_mosaic(
@@ -89,15 +76,9 @@ async def write_mosaic(
     size: tuple[int, int] = (480, 270),
     timeout: float = 600.0,
 ) -> Path:
-    """Put recordings beside each other in one video.
+    """Put recordings beside each other in one video, left to right and top to bottom.
 
-    Args:
-        panels: Left to right, top to bottom.
-        target: ``.mp4``, ``.mov`` or ``.mkv``; must not exist.
-        seconds: Its length.
-        fps: Its frame rate.
-        size: Pixels of a panel, even.
-        timeout: Seconds it may take.
+    ``target`` is ``.mp4``, ``.mov`` or ``.mkv`` and must not exist. ``size`` is a panel's pixels, even.
 
     Raises:
         UsageError: There is nothing to show, or the suffix is unknown.
@@ -117,14 +98,8 @@ async def write_sheet(
 ) -> Path:
     """Put the first pictures of recordings beside each other in one picture: a contact sheet.
 
-    Args:
-        panels: Left to right, top to bottom.
-        target: ``.png``, ``.jpg`` or ``.jpeg``; must not exist.
-        size: Pixels of a panel, even.
-        timeout: Seconds it may take; a file is decoded from its beginning.
-
-    Raises:
-        UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
+    ``target`` is ``.png``, ``.jpg`` or ``.jpeg``; all else, errors too, is as for `write_mosaic`. Each file
+    is decoded from its beginning.
     """
     encoder = _element_for(target, _PICTURES, "the contact sheet")
     # One frame of a rate so high that it shows no more than its own moment.
@@ -139,15 +114,7 @@ async def write_cut(
 ) -> Path:
     """Cut a recording, of one file or several, to a stretch of constant frame rate; black where it has gaps.
 
-    Args:
-        clips: One after another; their ``begins`` place the stretch.
-        target: ``.mp4``, ``.mov`` or ``.mkv``; must not exist.
-        seconds: Its length.
-        fps: Its frame rate.
-        timeout: Seconds it may take.
-
-    Raises:
-        UsageError, TargetExistsError, StorageError, RecordingError, TimeoutError: As for `write_mosaic`.
+    The clips' ``begins`` place the stretch. All else, errors too, is as for `write_mosaic`.
     """
     end = _video_chain(target, "the cut recording")
     seen = [clip for clip in clips if clip.is_visible(seconds)]

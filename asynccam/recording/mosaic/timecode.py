@@ -93,12 +93,6 @@ class DayTimeCode:
     The pictures are made as late as the process can bear, see `asynccam.recording.process`. How late
     that is shows when the first ones have gone in, and those have dashes in place of a time; later ones
     are right to within a frame or two.
-
-    Args:
-        label: Text before the time.
-        fps: Frames a second.
-        scale: Size of the letters.
-        now: Clock in Unix seconds.
     """
 
     prompt: Final = True
