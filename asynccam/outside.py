@@ -31,9 +31,8 @@ _LONG: Final = b"0" * 19
 def clean_text(text: str, *, most: int | None = None) -> str:
     """Return text that can be written: every lone surrogate and every NUL becomes a question mark.
 
-    Args:
-        text: Any text, also names of files that are not UTF-8 (``surrogateescape``).
-        most: Characters that are kept; what is cut off is marked by ``...``.
+    The text may be a file name that is not UTF-8 (``surrogateescape``). A cut to ``most`` characters shows as
+    ``...``.
     """
     if most is not None and len(text) > most:
         text = text[: most - 3] + "..."
@@ -77,14 +76,8 @@ def read_json(data: bytes | bytearray | str, *, lenient: bool = False, suspiciou
 def clean_json(data: bytes | bytearray | str) -> bytes | bytearray | str:
     """Return a JSON document in clean text, for a parser of JSON; numbers out of bounds become null.
 
-    Args:
-        data: The document, as UTF-8 or as text.
-
-    Returns:
-        The same object if nothing was to be cleaned, also where it is not JSON at all.
-
-    Raises:
-        ValueError: It is not JSON, or is nested more than `MAX_DEPTH` deep.
+    The same object is returned if nothing was to be cleaned, also where it is not JSON at all. `ValueError`
+    if what has to be cleaned is not JSON, or nested more than `MAX_DEPTH` deep.
     """
     encoded = _encoded(data)
     # NaN, Infinity, and half of a surrogate pair that was encoded alone.

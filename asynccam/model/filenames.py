@@ -25,11 +25,7 @@ def safe_name(name: str, *, fallback: str = "file") -> str:
     Directories and drives are cut off, characters that some file system refuses become ``_``,
     leading dots and trailing dots and blanks go, names that Windows reserves get a ``_`` in front,
     and what is longer than 200 bytes of UTF-8 is shortened before its extension. A name that is
-    already safe stays as it is.
-
-    Args:
-        name: The device's word, any text at all.
-        fallback: What to take when nothing of ``name`` is left; made safe too.
+    already safe stays as it is. ``fallback`` is taken when nothing is left, and made safe too.
     """
     return _clean(name) or _clean(fallback) or "file"
 
@@ -37,18 +33,9 @@ def safe_name(name: str, *, fallback: str = "file") -> str:
 def unique_path(path: Path, claim: Callable[[Path], object], *, suffix: str | None = None) -> Path:
     """Claim a path, or the first of ``NAME-1.EXT``, ``NAME-2.EXT`` ... that is free; blocking.
 
-    Nothing is checked beforehand, so that two processes never get the same name.
-
-    Args:
-        path: The path to try first.
-        claim: Makes a file or directory; raises `FileExistsError` if the path is taken.
-        suffix: End of the name, before which the number goes; by default the path's own suffix.
-
-    Returns:
-        The path that was free.
-
-    Raises:
-        StorageError: 10,000 names are taken.
+    ``claim`` makes a file or directory, and raises `FileExistsError` if the path is taken. Nothing is checked
+    beforehand, so that two processes never get the same name. The number goes before ``suffix``, by default
+    the path's own. `StorageError` if 10,000 names are taken.
     """
     end = path.suffix if suffix is None else suffix
     stem = path.name.removesuffix(end)

@@ -40,11 +40,7 @@ _Side = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A closed interval that contains a true value; either end may be infinite.
-
-    Raises:
-        UsageError: ``low`` is greater than ``high``, or one of them is not a number.
-    """
+    """A closed interval that contains a true value; either end may be infinite."""
 
     low: float
     high: float
@@ -96,9 +92,6 @@ def combine(evidence: Iterable[tuple[str, Interval]]) -> Combined:
     """Intersect named pieces of evidence about one value.
 
     Pieces that exclude one another are named, and the result covers all of them, inside the other pieces.
-
-    Raises:
-        UsageError: There is no evidence.
     """
     every = tuple(evidence)
     if not every:
@@ -184,19 +177,11 @@ def intersect_exchanges(
 
     Round trips that exclude one another, and one whose two stamps are further apart than the trip was long,
     are contradictions. The result then covers all round trips, at the time of the last one: it contains the
-    truth if at least one of them, or one of the two stamps of one, is right.
+    truth if at least one of them, or one of the two stamps of one, is right. Otherwise the offset is that at
+    the time for which the interval is the narrowest.
 
-    Args:
-        exchanges: At least one.
-        resolution: Step of the other clock's stamps in seconds.
-        slack: Seconds that our own times may be wrong.
-        drift_limit: Maximum drift between the two clocks, in seconds per second.
-
-    Returns:
-        The offset at the time for which the interval is the narrowest.
-
-    Raises:
-        UsageError: There is no exchange.
+    ``resolution`` is the step of the other clock's stamps, and ``slack`` what our own times may be wrong, in
+    seconds; ``drift_limit`` is in seconds per second.
     """
     apart = resolution * 1.5 + 2 * slack
     trips: list[Exchange] = []
@@ -348,16 +333,9 @@ def fit_line(
 
     The offset at a time is between the least and the greatest value at that time of all lines that pass
     through every measurement's interval, with rates of at most ``drift_limit`` either way; exact, not a
-    regression. ``wander`` loosens each measurement for the time between.
-
-    Args:
-        measurements: At least one, of one clock, all on one scale of our own time: a clock that is not
-            set between them.
-        drift_limit: Greatest rate, in seconds per second.
-        wander: Maximum difference of the rate from its mean, in seconds per second.
-
-    Raises:
-        UsageError: There is no measurement, or a limit is negative.
+    regression. ``wander``, the maximum difference of the rate from its mean, loosens each measurement for the
+    time between. The measurements, at least one, are of one clock, all on one scale of our own time: a clock
+    that is not set between them. Rates are in seconds per second.
     """
     every = tuple(measurements)
     if not every:

@@ -8,14 +8,10 @@ from asynccam.errors import StorageError
 
 
 async def client_context(*, verify: bool = True, ca_file: Path | None = None) -> ssl.SSLContext:
-    """Return a context for connecting to servers.
+    """Return a context for connecting to servers; ``verify`` is for certificate and host name.
 
-    Args:
-        verify: Whether certificate and host name are checked.
-        ca_file: PEM certificates to trust instead of the system's.
-
-    Raises:
-        StorageError: ``ca_file`` cannot be read, or holds no certificate.
+    ``ca_file`` holds PEM certificates to trust instead of the system's. `StorageError` if it holds none or
+    cannot be read.
     """
     return await asyncio.to_thread(_build, verify, ca_file)
 

@@ -102,12 +102,9 @@ class WebSocketOptions:
 class WebSocket(asyncio.Protocol):
     """An open connection; made by `open_websocket`.
 
-    Args:
-        url: ``ws://`` or ``wss://``.
-        on_message: Called with the payload of every complete message, text or binary; must not block. Its
-            exception ends the connection.
-        options: Settings.
-        room: Called before every few messages: while there is no room, nothing more is read.
+    ``on_message`` gets the payload of every complete message, text or binary, and must not block; its
+    exception ends the connection. ``room`` is called before every few messages: without room, nothing more is
+    read.
     """
 
     def __init__(

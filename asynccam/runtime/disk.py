@@ -63,16 +63,10 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
 def atomic_write(path: Path, data: bytes, *, root: Root | None = None, mode: int | None = None) -> None:
     """Replace a file in one step, synced to disk: a reader sees the old content or the new; blocking.
 
-    The data goes to a temporary file in the same directory, which then takes the name.
-
-    Args:
-        path: Without ``root``, a symbolic link stays one: the file that it names is replaced.
-        data: The whole content.
-        root: Directory that must not be left, by a link for example; see `confined`.
-        mode: Permissions of a new file, by default what the umask leaves. An old file keeps its own.
-
-    Raises:
-        StorageError: The disk refuses; the old file is untouched.
+    The data goes to a temporary file in the same directory, which then takes the name. After a `StorageError`
+    the old file is untouched. ``root`` is a directory that must not be left, by a link for example; see
+    `confined`. Without it a symbolic link stays one: the file that it names is replaced. ``mode`` is for a
+    new file, by default what the umask leaves; an old file keeps its own.
     """
     with storage_errors("write", path), nullcontext() if root is None else confined(root):
         target = Path(os.path.realpath(path)) if root is None else path

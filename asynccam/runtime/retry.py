@@ -158,12 +158,8 @@ class RetryScheduler:
     """Tries many things side by side, each until it succeeds, or at intervals.
 
     A try that fails is followed by another after a wait that grows. Credentials that were refused are not
-    tried again until `retry_now`, unless they may only be too early.
-
-    Args:
-        scope: Owns the tasks; once it is closed, nothing is tried.
-        backoff: The waits after failures.
-        clock: Time, for tests.
+    tried again until `retry_now`, unless they may only be too early. Once ``scope`` is closed, nothing is
+    tried.
     """
 
     def __init__(self, scope: TaskScope, backoff: Backoff, *, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -186,14 +182,8 @@ class RetryScheduler:
     ) -> asyncio.Event:
         """Begin to try something, in place of the job of this key; a try of that job ends without effect.
 
-        Args:
-            key: Names it, for the other methods.
-            attempt: Raises if it fails.
-            on_failure: Called with the error of each failure.
-            interval: Seconds from a success to the next try, at most; None to end with a success.
-
-        Returns:
-            Set when the first try has ended, with success or not.
+        ``interval`` is seconds from a success to the next try, at most; None to end with a success. The event
+        returned is set when the first try has ended, with success or not.
         """
         intervals = None
         if interval is not None:

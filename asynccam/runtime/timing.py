@@ -82,13 +82,9 @@ async def sleep_until(moment: float) -> None:
 class ClockWatch:
     """Compares wall, elapsed and monotonic time at intervals, and reports deviations.
 
-    It finds steps of the wall clock, sleep of the computer, and a blocked event loop.
-
-    Args:
-        on_event: Called with each step of the wall clock, and each pause of the program.
-        wall: Scale of the reported times.
-        reference: Clock that shows steps, not used by anything else; a new one by default.
-        monotonic: Clock that may stop while the computer sleeps.
+    It finds steps of the wall clock, sleep of the computer, and a blocked event loop. ``wall`` is the scale
+    of the reported times; ``reference`` shows steps, and nothing else may use it; ``monotonic`` may stop
+    while the computer sleeps.
     """
 
     def __init__(

@@ -407,11 +407,10 @@ class ResumedParticipant(Participant):
 
         Unlike `stop`, a refusal is not a failure: the camera may have ended by itself meanwhile.
 
-        Args:
-            t0: T0 by elapsed time, as far as it is known; a scheduled start may still be ahead.
-            latest: The latest T0 can have been; after ``t0`` if only wall time is known.
-            stop_sent: Whether that process may have stopped it. Then an idle camera was stopped in order,
-                though the answer was not received; else it ended by itself.
+        ``t0`` is T0 by elapsed time, as far as it is known; a scheduled start may still be ahead. ``latest``
+        is the latest T0 can have been: after ``t0`` if only wall time is known. If the process may have sent
+        a stop, an idle camera was stopped in order, though the answer was not received; else it ended by
+        itself.
         """
         self.limit_stop(max(t0, latest))
         if await self._records_for_another():
