@@ -78,7 +78,7 @@ class StartReport:
 
     commanded_at: float  # when the command left this computer
     accepted_at: float  # when the camera's answer arrived
-    status: str = ""
+    status: str = ""  # the camera's own text
     scheduled_for: float | None = None  # scheduled start by the camera's own clock, or None for at once
     first_frame_at: float | None = None  # time of the first frame, if known
     first_frame_bound: float | None = None  # uncertainty of ``first_frame_at``, in seconds
@@ -114,7 +114,7 @@ class StopReport:
     # arrived, so that its files may be a little longer.
     commanded_at: float
     stopped_at: float  # when the camera's answer arrived
-    status: str = ""
+    status: str = ""  # the camera's own text
     files: tuple[MediaFile, ...] = ()  # recorded files; those with a ``path`` are on this computer already
     first_frame_at: float | None = None  # time of the first frame, if only the stop reports it
     first_frame_bound: float | None = None  # uncertainty of ``first_frame_at``, in seconds

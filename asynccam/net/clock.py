@@ -358,8 +358,7 @@ class _Measurement:
 
 def _anchor(clock: Clock) -> tuple[float, float, float]:
     """Return a wall time, its monotonic time, and the uncertainty of the pair in seconds."""
-    # The clocks cannot be read at once, and the program may be interrupted in between: the closest pair
-    # counts.
+    # The clocks cannot be read at once, and the program may be interrupted between: the closest pair counts.
     best = (0.0, 0.0, math.inf)
     for _ in range(_ANCHOR_TRIES):
         before = clock.monotonic()

@@ -82,8 +82,7 @@ class HttpResponse(NamedTuple):
     status: int
     body: bytes
     location: str = ""  # target of a redirect
-    # Whether the server said where the body ends. If not, the connection's end does, broken or not (RFC 9112
-    # 6.3).
+    # Whether the server said where the body ends. If not, the connection's end does, even broken (RFC 9112).
     bounded: bool = True
 
 

@@ -83,7 +83,8 @@ async def download_http(
     transfer. ``inspect`` reads the file before it gets its name. What precedes its content is removed; size
     and digest are those of the rest. Where only the end of the connection ends the file, a broken file counts
     as a broken connection. ``make_error`` makes the error of a refusal; by default its status alone decides.
-    ``backoff`` gives the waits between tries that bring no new byte.
+    ``backoff`` gives the waits between tries that bring no new byte. Without ``resume`` a broken connection
+    is not followed by another.
 
     Raises:
         TransferError: It broke off for good, or the file changed meanwhile; ``part`` is what was received.
