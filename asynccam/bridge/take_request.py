@@ -27,8 +27,7 @@ class TakeRequest:
 def parse_take_request(payload: bytes) -> TakeRequest | None:
     """Return the take that a payload asks for, or None for the end of the running one.
 
-    Raises:
-        UsageError: The payload is not ``ON``, ``OFF`` or a JSON object with fields of `TakeRequest`.
+    Raises UsageError if it is not ``ON``, ``OFF`` or a JSON object with fields of `TakeRequest`.
     """
     if len(payload) > MAX_PAYLOAD:
         raise UsageError(f"a command of {len(payload)} bytes is too long; {MAX_PAYLOAD} are allowed")

@@ -32,18 +32,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Result of one check.
+    """Result of one check."""
 
-    Attributes:
-        check: Its group, for example ``GStreamer``.
-        found: The finding in words.
-        cure: How to fix it, or ``""``.
-    """
-
-    check: str
+    check: str  # its group, for example ``GStreamer``
     verdict: Severity
-    found: str
-    cure: str = ""
+    found: str  # the finding in words
+    cure: str = ""  # how to fix it
 
 
 def _judge(check: str, found: str, cure: str, severity: Severity = Severity.NOTE) -> Finding:

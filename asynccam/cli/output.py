@@ -53,19 +53,15 @@ _PIPE_WIDTH: Final = 200
 class Output:
     """Destination of a command's results and messages.
 
-    Args:
-        json: Print results as JSON, and nothing else on stdout.
-        verbose: Log to stderr, and print tracebacks of errors.
-
-    Attributes:
-        animate: True where stderr is a terminal, so that progress may be drawn.
+    With ``json`` results are printed as JSON, and nothing else on stdout; with ``verbose`` there is a log on
+    stderr, and errors have tracebacks.
     """
 
     def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
         self.json = json
         self.verbose = verbose
         self._muted = False
-        self.animate = sys.stderr.isatty()
+        self.animate = sys.stderr.isatty()  # whether progress may be drawn
         self.stdout = console(width=_width(sys.stdout.isatty()))
         self.stderr = console(stderr=True, width=_width(self.animate))
 

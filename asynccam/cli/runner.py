@@ -91,17 +91,10 @@ def execute(
 
     The first SIGINT or SIGTERM cancels the command: a take stops its cameras and downloads their files. The
     second exits at once; a take only records what it gave up, so that it can be resumed. The third does not
-    wait for that.
+    wait for that. ``within`` seconds after the first signal the process exits in any case.
 
-    Args:
-        command: Name for error lines.
-        main: Its coroutine function.
-        output: Its output.
-        terminated: Exit code after SIGTERM; 0 for a server, which SIGTERM ends normally.
-        within: Seconds after the first signal at which the process exits in any case; None for no limit.
-
-    Raises:
-        typer.Exit: Always, with the exit code.
+    ``command`` is the name for error lines. ``terminated`` is the exit code after SIGTERM; 0 for a server,
+    which SIGTERM ends normally.
     """
     output.set_up_logging()
     signals = _Signals(output, terminated, within)

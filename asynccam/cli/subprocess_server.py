@@ -27,17 +27,12 @@ class ServerProcess:
 
     The process ends when its standard input closes, and so when this process ends for any reason. It has its
     own process session, so that Ctrl-C at the terminal does not stop it before its recording is downloaded.
-
-    Args:
-        name: Name in errors.
-        arguments: Command line of ``asynccam``; which must accept ``--json`` and ``--while-stdin-open``.
-
-    Attributes:
-        facts: The JSON object it printed when it began to listen: address, port and so on.
+    ``arguments`` are those of ``asynccam``, a command that accepts ``--json`` and ``--while-stdin-open``.
     """
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
-        self.name = name
+        self.name = name  # in errors
+        # The JSON object it printed when it began to listen: address, port and so on.
         self.facts: Mapping[str, Any] = MappingProxyType({})
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None

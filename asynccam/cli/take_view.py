@@ -71,15 +71,7 @@ class _Row:
 
 
 class TakeView:
-    """Rich renderable that follows the events of a take.
-
-    Args:
-        title: Title of the frame.
-        duration: Seconds of recording.
-        start_in: Seconds from the start command to T0.
-        before: Steps before the take's own.
-        after: Steps after the take's own.
-    """
+    """Rich renderable that follows the events of a take, and steps ``before`` and ``after`` its own."""
 
     def __init__(
         self,
@@ -92,7 +84,7 @@ class TakeView:
     ) -> None:
         self.title = title
         self.duration = duration
-        self.start_in = start_in
+        self.start_in = start_in  # seconds from the start command to T0
         self.t0: float | None = None
         """T0 in Unix seconds once the take has set it."""
         self.note = ""

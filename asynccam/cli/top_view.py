@@ -38,26 +38,17 @@ _HIDDEN_EVENTS: Final = (CameraStateChanged, FileProgress)
 
 @dataclass(frozen=True, slots=True)
 class TopRow:
-    """Row of one camera, or of an address where no camera has answered.
+    """Row of one camera, or of an address where no camera has answered."""
 
-    Attributes:
-        id: Id of the camera, or the address.
-        state: A value of `CameraState`.
-        since: Start of the state in Unix seconds, or None.
-        reason: Why it is unavailable or in error.
-        last: Its last event in words.
-        last_at: Time of that event in Unix seconds, or None.
-    """
-
-    id: str
+    id: str  # of the camera, or the address
     name: str
     system: str
     address: str
-    state: str
-    since: float | None
-    reason: str = ""
-    last: str = ""
-    last_at: float | None = None
+    state: str  # a value of `CameraState`
+    since: float | None  # start of the state in Unix seconds
+    reason: str = ""  # why it is unavailable or in error
+    last: str = ""  # its last event in words
+    last_at: float | None = None  # time of that event in Unix seconds
 
 
 class TopView:

@@ -63,14 +63,7 @@ def check_disk(file_sets: Sequence[FileSet]) -> tuple[int, int | None]:
 
 
 class ProcessRun:
-    """A running pipeline. Times are monotonic seconds unless stated otherwise.
-
-    Attributes:
-        ready: Done once an armed start can be released.
-        began_at: When the first frame arrived.
-        seen_at: When the latest frame arrived of which the time is known.
-        unseen: Seconds before the first frame without a count; a silent source had sent it earlier.
-    """
+    """A running pipeline. Times are monotonic seconds unless stated otherwise."""
 
     def __init__(
         self, plan: Plan, on_segment: SegmentCallback, on_other: Callable[[RtpSender], None] | None = None
@@ -82,7 +75,8 @@ class ProcessRun:
         self.bytes = 0  # on disk at the last check, earlier runs included
         self.interrupted = False  # whether the process received an interrupt
         self.grown_at = time.monotonic()  # when frames or bytes were last seen to grow
-        self.began_at = self.seen_at = self.grown_at
+        self.began_at = self.grown_at  # when the first frame arrived
+        self.seen_at = self.grown_at  # when the latest frame arrived of which the time is known
         self.first_frame: asyncio.Future[float] = loop.create_future()  # its time in Unix seconds
         self.first_frame_bound = FIRST_FRAME_BOUND  # it was there at most this many seconds earlier
         self.ready: asyncio.Future[None] = loop.create_future()  # done once an armed start can be released
@@ -91,7 +85,9 @@ class ProcessRun:
         # Time and number of the first count before the gate, and of the last one:
         self._first_count: tuple[float, int] | None = None
         self._last_count = (0.0, 0)
-        self.unseen = 0.0
+        self.unseen = (
+            0.0  # seconds before the first frame without a count; a silent source had sent it earlier
+        )
         self.ended_at: float | None = None  # when the process was stopped or found to have ended, or None
         self._on_segment = on_segment
         self._reader = bus.LaunchReader()

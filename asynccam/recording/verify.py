@@ -102,8 +102,7 @@ async def verify_file(path: Path, *, timeout: float = 60.0, decode: bool = False
 async def verify_files(files: FileSet, *, decode: bool = False) -> list[FileVerdict]:
     """Return the verdict on every file of a set, oldest first; a file that cannot be read is unknown.
 
-    Raises:
-        StorageError: The directory cannot be read.
+    Raises StorageError if the directory cannot be read.
     """
     verdicts: list[FileVerdict] = []
     for path, size in (await asyncio.to_thread(files.sizes)).items():

@@ -85,18 +85,14 @@ async def record(
 
 @dataclass(frozen=True, slots=True)
 class CameraSelection:
-    """Cameras named on the command line or in a fleet file.
-
-    Attributes:
-        discover: Seconds of discovery, which also selects all cameras of a service at each address, or None.
-        require: Whether a named camera that cannot be reached is an error, or is left out.
-        missing: Cameras that were left out, by address.
-    """
+    """Cameras named on the command line or in a fleet file."""
 
     uris: Sequence[str]
     credentials: Credentials | None
+    # Seconds of discovery, which also selects all cameras of a service at each address, or None.
     discover: float | None
-    require: Require = Require.ALL
+    require: Require = Require.ALL  # whether a named camera that cannot be reached is an error, or left out
+    # Cameras that were left out, by address.
     missing: "dict[str, Unavailable]" = field(default_factory=dict)
 
     async def connect(

@@ -53,18 +53,9 @@ _IMPATIENT: Final = TakeLimits(
 
 
 class Demo:
-    """One run of the demo.
+    """One run of the demo, with ``count`` cameras.
 
-    Args:
-        parent: Directory for the take; a new temporary directory if None.
-        count: Number of cameras.
-        duration: Seconds to record.
-        chaos: Give servers deliberate faults.
-
-    Attributes:
-        take: The take, or None before it exists.
-        faults: Deliberate faults, by camera id.
-        sheet: The contact sheet, or None.
+    The take's ``parent`` is a new temporary directory if None. ``chaos`` gives servers deliberate faults.
     """
 
     def __init__(
@@ -77,9 +68,9 @@ class Demo:
         *,
         chaos: bool,
     ) -> None:
-        self.take: Take | None = None
-        self.faults: dict[str, str] = {}
-        self.sheet: Path | None = None
+        self.take: Take | None = None  # None before it exists
+        self.faults: dict[str, str] = {}  # deliberate faults, by camera id
+        self.sheet: Path | None = None  # the contact sheet
         self._parent = parent
         self._count = count
         self._output = output

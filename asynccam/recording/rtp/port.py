@@ -59,8 +59,7 @@ class RtpPort:
     def descriptors(self) -> tuple[int, int, int]:
         """The socket, the socket for RTCP or -1, and the reading end of the choice or -1.
 
-        Raises:
-            StateError: It is closed.
+        Raises StateError if the port is closed.
         """
         if self._socket.fileno() < 0:
             raise StateError(f"UDP port {self.port} was closed before the recording started")
@@ -68,11 +67,9 @@ class RtpPort:
         return self._socket.fileno(), reports, -1 if self._control is None else self._control[0]
 
     def choose(self, not_before: float, ssrc: int | None = None) -> None:
-        """Take the stream that arrived first at or after a moment; without effect unless held.
+        """Take the stream that arrived first since its sender was asked for it; without effect unless held.
 
-        Args:
-            not_before: When its sender was asked for it, by `asynccam.wall_clock.elapsed`.
-            ssrc: The stream's SSRC where that is known; then it alone decides.
+        ``not_before`` is by `asynccam.wall_clock.elapsed`. An ``ssrc`` that is given alone decides.
         """
         if self._control is not None:
             wanted = "-" if ssrc is None else str(ssrc)
@@ -97,11 +94,7 @@ class RtpPort:
 
 
 def normalize_address(address: str) -> str:
-    """Return an IP address in its usual form.
-
-    Raises:
-        UsageError: It is not an IP address.
-    """
+    """Return an IP address in its usual form; raise UsageError if it is none."""
     try:
         return str(ipaddress.ip_address(address.partition("%")[0]))
     except ValueError:
