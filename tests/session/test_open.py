@@ -482,16 +482,18 @@ async def test_hundreds_of_cameras_close_in_time_whatever_hangs() -> None:
     ]
     stuck = ScriptedCamera("stuck", script={"close": deaf})
     failures: list[CameraFailed] = []
-    async with Session(shutdown_timeout=6.0, poll_interval=0.5) as session:
-        session.subscribe(failures.append, CameraFailed)
-        for camera in (*good, *hanging, *broken, stuck):
-            session.add(camera)
-        await eventually(lambda: all("status" in camera.calls for camera in good), PATIENT)
+    try:
+        async with Session(shutdown_timeout=6.0, poll_interval=0.5) as session:
+            session.subscribe(failures.append, CameraFailed)
+            for camera in (*good, *hanging, *broken, stuck):
+                session.add(camera)
+            await eventually(lambda: all("status" in camera.calls for camera in good), PATIENT)
+    finally:
+        for gate in leave:
+            gate.set_result(None)
     assert [camera.closed for camera in good] == [1] * 300
     assert {event.camera for event in failures} == {one.id for one in (*hanging, *broken, stuck)}
     assert "left behind" in str(next(event.error for event in failures if event.camera == stuck.id))
-    for gate in leave:
-        gate.set_result(None)
 
 
 async def test_cancelled_open_leaves_nothing(tmp_path: Path) -> None:
