@@ -21,17 +21,13 @@ class BadCredentialError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An accepted token or key: ``method`` is ``jwt`` or ``api_key``.
-
-    Times are Unix seconds, infinity for a key. ``number`` counts the tokens issued here from 1; None for all
-    others.
-    """
+    """An accepted token or key; times are Unix seconds, infinity for a key."""
 
     role: str
-    method: str
+    method: str  # ``jwt`` or ``api_key``
     issued: float
     expires: float
-    number: int | None = None
+    number: int | None = None  # counts the tokens issued here from 1; None for all others
 
     def allows(self, role: str) -> bool:
         """Return whether its role includes ``role``."""

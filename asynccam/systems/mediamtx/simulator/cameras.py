@@ -14,53 +14,35 @@ FinishRecording = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True)
 class SimRecording:
-    """A running recording.
-
-    ``began`` is Unix seconds, ``began_elapsed`` the same moment as elapsed time; ``duration`` is the seconds
-    after which it ends by itself, or None; ``finish`` completes its file.
-    """
+    """A running recording."""
 
     session_id: str
     filename: str
     container: str
-    began: float
-    began_elapsed: float
-    duration: float | None
+    began: float  # Unix seconds
+    began_elapsed: float  # the same moment as elapsed time
+    duration: float | None  # seconds after which it ends by itself
     finish: FinishRecording
 
 
 @dataclass(slots=True)
 class SimCamera:
-    """A camera; its attributes may be changed while the service runs.
+    """A camera; its attributes may be changed while the service runs."""
 
-    Attributes:
-        device: ``/dev/video0`` in generation 1, ``camera0`` in generation 2.
-        stream: Its path on the media server.
-        resolution: ``WIDTHxHEIGHT``.
-        status: ``CONNECTED``, ``DISCONNECTED`` or ``ERROR``.
-        stream_ready: Whether its stream is up; a start waits for it.
-        fails: Pictures and recordings fail.
-        stuck: A recording ended by itself, and the camera refuses starts and stops since.
-        starting: A start is running.
-        streaming: Streaming was started by a client.
-        readers: Number of readers of its stream.
-        timers: Tasks that end timed recordings.
-    """
-
-    device: str
-    stream: str
+    device: str  # ``/dev/video0`` in generation 1, ``camera0`` in generation 2
+    stream: str  # path on the media server
     name: str
     resolution: str = "320x180"
     fps: float = 15.0
-    status: str = "CONNECTED"
-    stream_ready: asyncio.Event = field(default_factory=asyncio.Event)
-    fails: bool = False
-    stuck: bool = False
+    status: str = "CONNECTED"  # or ``DISCONNECTED`` or ``ERROR``
+    stream_ready: asyncio.Event = field(default_factory=asyncio.Event)  # a start waits for it
+    fails: bool = False  # pictures and recordings fail
+    stuck: bool = False  # a recording ended by itself; starts and stops are refused since
     starting: bool = False
-    streaming: bool = False
-    readers: int = 0
+    streaming: bool = False  # started by a client
+    readers: int = 0  # of the stream
     recording: SimRecording | None = None
-    timers: "set[asyncio.Task[None]]" = field(default_factory=set)
+    timers: "set[asyncio.Task[None]]" = field(default_factory=set)  # end timed recordings
 
     @property
     def stream_status(self) -> str:

@@ -39,18 +39,14 @@ _GENERATION_1_RECORDING: Final = ("device", "status", "filename", "duration")
 
 @dataclass(slots=True, eq=False)
 class ClientSession:
-    """State of one connected client; ``post`` queues a document for it.
-
-    A ``locked`` client cannot sign in any more. ``topics`` have their filters; ``recent`` holds the monotonic
-    times of its last calls.
-    """
+    """State of one connected client."""
 
     number: int
-    post: Callable[[Any], None]
+    post: Callable[[Any], None]  # queues a document for the client
     credential: Credential | None = None
-    locked: bool = False
-    topics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    recent: deque[float] = field(default_factory=deque)
+    locked: bool = False  # whether it cannot sign in any more
+    topics: dict[str, dict[str, Any]] = field(default_factory=dict)  # with their filters
+    recent: deque[float] = field(default_factory=deque)  # monotonic times of its last calls
 
 
 class SimulatedService:
