@@ -359,16 +359,11 @@ class NanocamRecord:
 
 
 class _StreamCapture:
-    """One stream of a server: its UDP port, the session, and the recorder, if it is recorded.
-
-    Attributes:
-        contradictions: Evidence on the first frame that excludes other evidence, in words.
-        trouble: Description of what went wrong, or ``""``.
-    """
+    """One stream of a server: its UDP port, the session, and the recorder, if it is recorded."""
 
     def __init__(self, camera: NanocamCamera, duration: float | None) -> None:
-        self.contradictions: tuple[str, ...] = ()
-        self.trouble = ""
+        self.contradictions: tuple[str, ...] = ()  # evidence on the first frame that excludes other evidence
+        self.trouble = ""  # what went wrong, in words
         self._camera = camera
         self._address = _any_address(camera.host).strip("[]")
         self._held = camera.ports.hold(self._address)

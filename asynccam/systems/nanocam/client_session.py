@@ -91,16 +91,11 @@ class ClientTimeouts:
 
 
 class NanocamConnection:
-    """A connected socket with its reader; the caller makes one request at a time.
-
-    Attributes:
-        peer: Name of the server, for errors.
-        pending: Number of responses that are not complete.
-    """
+    """A connected socket with its reader; the caller makes one request at a time."""
 
     def __init__(self, sock: socket.socket, peer: str, timeouts: ClientTimeouts) -> None:
         self.peer = peer
-        self.pending = 0
+        self.pending = 0  # number of responses that are not complete
         self._sock = sock
         self._timeouts = timeouts
         self._reader = ReplyReader(peer=peer)
@@ -248,17 +243,14 @@ async def _write(part: PartFile, batch: list[memoryview]) -> None:
 class NanocamSession:
     """One request at a time, on a connection that is made again when it was lost.
 
-    Attributes:
-        host, port: Server; a change takes effect at the next connection.
-        extension: Added to requests, for a framed server.
-        stream_until: Loop time at which this client's stream ends by itself; 0 for none.
+    A change of ``host`` or ``port`` takes effect at the next connection.
     """
 
     def __init__(self, host: str, port: int, extension: ExtensionOptions, timeouts: ClientTimeouts) -> None:
         self.host = host
         self.port = port
-        self.extension = extension
-        self.stream_until = 0.0
+        self.extension = extension  # added to requests, for a framed server
+        self.stream_until = 0.0  # loop time at which this client's stream ends by itself; 0 for none
         self._timeouts = timeouts
         self._connection: NanocamConnection | None = None
         self._turn = asyncio.Lock()

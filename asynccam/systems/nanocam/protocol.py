@@ -47,15 +47,12 @@ _MAX_NUMBER: Final = 1e9
 class ExtensionOptions:
     """Fields that asynccam's client adds to a request; their presence asks for framed responses.
 
-    Attributes:
-        token: Token for a server that requires one, or None.
-        port: UDP port for the stream, or None for the server's default, which is all that an original knows.
-        ssrc: SSRC for the stream (RFC 3550 3), or None for any. A server that uses it says so in its
-            response, and may send RTCP to the same port (RFC 5761).
+    ``ssrc`` is the stream's (RFC 3550 3), None for any. A server that uses it says so in its response, and
+    may send RTCP to the same port (RFC 5761).
     """
 
-    token: str | None = field(default=None, repr=False)
-    port: int | None = None
+    token: str | None = field(default=None, repr=False)  # for a server that requires one
+    port: int | None = None  # UDP, for the stream; None is the server's default, all that an original knows
     ssrc: int | None = None
 
     def __post_init__(self) -> None:

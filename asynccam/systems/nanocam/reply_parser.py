@@ -61,14 +61,10 @@ class BoundaryState(Enum):
 
 
 class JpegBoundary:
-    """Finds the end of a JPEG, marker by marker; several pictures in one file (MPF) are one file.
-
-    Attributes:
-        bulk: Number of bytes from here on that belong to the file, whatever they are.
-    """
+    """Finds the end of a JPEG, marker by marker; several pictures in one file (MPF) are one file."""
 
     def __init__(self) -> None:
-        self.bulk = 0
+        self.bulk = 0  # number of bytes from here on that belong to the file, whatever they are
         self._in_scan = False
         self._ended = False
         self._fresh = True
@@ -223,14 +219,11 @@ class ReplyReader(EventReader[ReplyEvent]):
     """Parses all responses of one connection, cut anywhere, of either kind of server.
 
     It holds back a few bytes at most: memory does not grow with a file.
-
-    Attributes:
-        framed: Whether the server sends framed responses; None before the first one.
     """
 
     def __init__(self, *, peer: str = "the server") -> None:
         super().__init__()
-        self.framed: bool | None = None
+        self.framed: bool | None = None  # None before the first response
         self._peer = peer
         self._data = b""
         self._position = 0
@@ -247,10 +240,7 @@ class ReplyReader(EventReader[ReplyEvent]):
 
     @property
     def bulk(self) -> int:
-        """Return the number of next bytes that belong to the file, whatever they are.
-
-        They may be read past this reader, with `skip`.
-        """
+        """Return how many next bytes are the file's; they may be read past this reader, with `skip`."""
         if self._position < len(self._data):
             return 0
         if self._step == self._sized:
@@ -259,10 +249,8 @@ class ReplyReader(EventReader[ReplyEvent]):
 
     @property
     def ends_at_silence(self) -> bool:
-        """Return whether the response is complete if nothing follows.
-
-        A last file of unknown format ends with `QUIT` and silence.
-        """
+        """Return whether the response is complete if nothing follows."""
+        # A last file of unknown format ends with `QUIT` and silence.
         return (
             self._step in (self._head, self._search)
             and len(self._files) == 1

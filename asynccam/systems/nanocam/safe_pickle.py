@@ -52,14 +52,10 @@ def write_names(names: Sequence[str]) -> bytes:
 
 
 class PickleReader:
-    """Reads one pickle, cut anywhere.
-
-    Attributes:
-        items: The list, once it is complete, or None.
-    """
+    """Reads one pickle, cut anywhere."""
 
     def __init__(self, *, peer: str = "the server") -> None:
-        self.items: list[Item] | None = None
+        self.items: list[Item] | None = None  # None until the list is complete
         self._peer = peer
         self._buffer = bytearray()
         self._position = 0

@@ -130,24 +130,17 @@ def _read_caps(text: bytes) -> tuple[int, int]:
 class FramePipe(asyncio.Protocol):
     """Pipe that a recorder's process writes frames to.
 
-    Args:
-        keep: ``all`` frames, or only the ``last``.
-        memory: Maximum bytes of frames to keep; later frames are read and dropped.
-        on_full: Called once, when the first frame is dropped.
-
-    Attributes:
-        fd: Writing end, for the process.
-        frames: Kept frames, oldest first.
-        full: Whether a frame was dropped.
+    At most ``memory`` bytes of frames are kept; later frames are read and dropped. ``on_full`` is called
+    once, when the first frame is dropped.
     """
 
-    fd: int
+    fd: int  # writing end, for the process
 
     def __init__(
         self, keep: Literal["all", "last"], memory: int, on_full: Callable[[], None] = lambda: None
     ) -> None:
-        self.frames: list[Frame] = []
-        self.full = False
+        self.frames: list[Frame] = []  # kept frames, oldest first
+        self.full = False  # whether a frame was dropped
         self._last_only = keep == "last"
         self._room = memory
         self._on_full = on_full

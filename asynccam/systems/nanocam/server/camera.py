@@ -84,8 +84,7 @@ class RequestQueue:
     def enqueue(self, job: "CaptureJob") -> bool:
         """Give the camera to a job, or a place at the end of the line; return whether it has the camera.
 
-        Raises:
-            BusyError: Too many jobs wait already.
+        Raises `BusyError` if too many jobs wait already.
         """
         if self.job is None:
             self.job = job
@@ -105,8 +104,7 @@ class RequestQueue:
     async def wait_turn(self, job: "CaptureJob", timeout: float) -> None:
         """Wait until an enqueued job has the camera; after an error it has lost its place.
 
-        Raises:
-            TimeoutError: Its turn did not come within ``timeout`` seconds.
+        Raises `TimeoutError` if its turn did not come within ``timeout`` seconds.
         """
         if self.job is job:
             return
@@ -145,8 +143,7 @@ class ServerCamera:
     async def folder(self) -> AsyncIterator[Path]:
         """Make the directory for one capture's files, a temporary one unless files are kept.
 
-        Raises:
-            StorageError: The directory cannot be made, or there is too little space.
+        Raises `StorageError` if the directory cannot be made, or there is too little space.
         """
         temporary: list[Path] = []
 
@@ -178,19 +175,13 @@ def _remove_tree(path: Path) -> None:
 
 
 class CaptureJob:
-    """One capture: runs once, ends by itself, is stopped, or is killed.
-
-    Attributes:
-        request, address: As given; the address is the client's.
-        killed: Whether a client ended the job, so that there is no result.
-        ending: Whether the job is about to release the camera.
-    """
+    """One capture for the client at ``address``: runs once, ends by itself, is stopped, or is killed."""
 
     def __init__(self, camera: ServerCamera, request: CaptureRequest, address: str) -> None:
         self.request = request
         self.address = address
-        self.killed = False
-        self.ending = False
+        self.killed = False  # whether a client ended the job, so that there is no result
+        self.ending = False  # whether the job is about to release the camera
         self._camera = camera
         self._running: VideoStream | None = None
         self._until = 0.0

@@ -69,12 +69,7 @@ class _PendingRequest:
 
 
 class ServerConnection:
-    """Serves one client on a connected, non-blocking socket, which the caller closes.
-
-    Attributes:
-        address: The client's IP address, the only one that media are sent to.
-        peer: Name of the client in logs.
-    """
+    """Serves one client on a connected, non-blocking socket, which the caller closes."""
 
     def __init__(
         self,
@@ -85,7 +80,7 @@ class ServerConnection:
         media_port: int,
         policy: ServerPolicy,
     ) -> None:
-        self.address = address
+        self.address = address  # the client's IP address, the only one that media are sent to
         self.peer = f"nanocam client {address}"
         self._sock = sock
         self._camera = camera
@@ -269,14 +264,12 @@ class ServerConnection:
             await current.over.wait()  # its response comes before that to the kill
 
     async def _reset_timer(self, seconds: float, responder: Responder) -> None:
-        """Extend a running video: the original answers `BUSY`, and crashes when no video is running.
-
-        In the latter case an original client reads no response, and would take one for the response to its
-        next request. So it gets none.
-        """
+        """Extend a running video: the original answers `BUSY`, and crashes when no video is running."""
         job = self._queue.job
         if job is not None and job.address == self.address and job.extend(seconds):
             await (responder.ok() if responder.framed else responder.busy())
+        # When no video runs, an original client reads no response, and would take one for the response to its
+        # next request. So it gets none.
         elif responder.framed:
             await responder.refuse(
                 "request", UsageError("no video for this client is running, so none was extended")

@@ -34,14 +34,10 @@ from asynccam.systems.nanocam.protocol import (
 
 
 class ResponseWriter:
-    """Sending side of a connection: one response at a time, each with a stall timeout in seconds.
-
-    Attributes:
-        delivering: Whether files are being sent, between which no other response is possible.
-    """
+    """Sending side of a connection: one response at a time, each with a stall timeout in seconds."""
 
     def __init__(self, sock: socket.socket, peer: str, stall_timeout: float) -> None:
-        self.delivering = False
+        self.delivering = False  # whether files are being sent; no other response may come between them
         self._sock = sock
         self._peer = peer
         self._stall_timeout = stall_timeout
