@@ -231,11 +231,7 @@ class ResponseParser(Generic[M]):
     expected: str
 
     def __call__(self, data: bytes, source: str) -> M:
-        """Parse a response; ``source`` names the server in errors.
-
-        Raises:
-            RemoteProtocolError: It is not a response of this kind.
-        """
+        """Parse a response; raise `RemoteProtocolError`, naming ``source``, if it is not of this kind."""
         try:
             return self.adapter.validate_json(data)
         except ValueError as error:

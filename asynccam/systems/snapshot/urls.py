@@ -24,8 +24,7 @@ _SAFE: Final = "/%:@!$&'()*+,;=~"
 class ServerUrls:
     """URLs below one base URL; ``base`` is the base URL without a slash at its end.
 
-    Raises:
-        AddressError: The base URL is not an HTTP URL, or contains credentials, a query or a fragment.
+    Raises `AddressError` if it is not an HTTP URL, or contains credentials, a query or a fragment.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -78,9 +77,7 @@ class ServerUrls:
     def image(self, path: str) -> URL:
         """Return the URL of a picture, from the path that the server sent.
 
-        Raises:
-            RemoteProtocolError: It is on another server.
-            UsageError: It is not Unicode.
+        Raises `RemoteProtocolError` if it is on another server, `UsageError` if it is not Unicode.
         """
         _check_text(path)
         own = self._url.origin()
@@ -111,9 +108,7 @@ class ServerUrls:
 def picture_path(picture: SnapshotResult | CameraResult | str) -> str:
     """Return the path of a picture, from its result or from its file name.
 
-    Raises:
-        RemoteProtocolError: The result has neither.
-        UsageError: The path is empty.
+    Raises `RemoteProtocolError` if the result has neither, `UsageError` if the path is empty.
     """
     if not isinstance(picture, dict):
         if not picture:

@@ -312,11 +312,7 @@ def _invalid(problems: tuple[Problem, ...]) -> RequestError:
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
-    """Read the JSON object in a request's body.
-
-    Raises:
-        RequestError: The body is not a JSON object, or did not arrive in time.
-    """
+    """Read a request's body; raise `RequestError` if it is not a JSON object or does not arrive in time."""
     if request.content_type != "application/json":
         raise RequestError(415, "not_json", "The body must be application/json.")
     try:

@@ -154,11 +154,9 @@ class ImuFeed:
 
 
 def parse_reading(payload: object, at: float) -> Reading | None:
-    """Parse a message, or return None if it is not a reading.
+    """Parse a message received ``at`` (Unix seconds), or return None if it is not a reading.
 
-    Args:
-        payload: JSON with ``roll``, ``pitch`` and ``yaw`` in degrees, as numbers or strings.
-        at: When it was received, Unix seconds.
+    A reading is JSON with ``roll``, ``pitch`` and ``yaw`` in degrees, as numbers or strings.
     """
     if not isinstance(payload, bytes | bytearray | str) or len(payload) > _MAX_PAYLOAD:
         return None

@@ -345,11 +345,7 @@ class AccessPolicy:
         return self._digest is not None
 
     def check(self, request: web.BaseRequest) -> None:
-        """Check a request.
-
-        Raises:
-            RequestError: It is refused.
-        """
+        """Check a request; raise `RequestError` if it is refused."""
         host = request.headers.get(hdrs.HOST)
         if host is None:
             # RFC 9112 3.2: HTTP/1.1 must send Host. HTTP/1.0, which no browser speaks, need not.
@@ -426,11 +422,9 @@ class AccessPolicy:
 
 
 def _is_browser(headers: Mapping[str, str]) -> bool:
-    """Return whether a browser sent a request.
-
-    Every browser's ``User-Agent`` begins alike (RFC 9110 10.1.5), and programs have their own names. No page
-    can set or remove the other headers.
-    """
+    """Return whether a browser sent a request."""
+    # Every browser's User-Agent begins alike (RFC 9110 10.1.5), and programs have their own names.
+    # No page can set or remove the other headers.
     return headers.get(hdrs.USER_AGENT, "").startswith(_BROWSER_AGENTS) or any(
         name in headers for name in _BROWSER_HEADERS
     )

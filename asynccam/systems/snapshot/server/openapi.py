@@ -61,11 +61,8 @@ def operation(
 ) -> Callable[[F], F]:
     """Describe a handler as an operation; its docstring is the summary.
 
-    Args:
-        route: Method and path.
-        name: Its ``operationId``.
-        responses: By status, or the model of the only one, with status 200.
-        described: Further fields of `Operation`.
+    ``route`` is method and path. ``responses`` may be the model of the only one, with status 200.
+    ``described`` are further fields of `Operation`.
     """
     method, path = route.split()
 

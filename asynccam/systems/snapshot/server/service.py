@@ -503,17 +503,14 @@ class CaptureQueue:
     """Admits captures in order: one at a time per device, ``at_once`` in all, ``max_waiting`` more wait.
 
     A capture acquires the device first and then a slot: captures that wait for a busy device hold no slot.
-    ``inside`` is the number of captures that run or wait, ``running`` of those that run.
-
-    Raises:
-        UsageError: A limit is out of range.
+    Raises `UsageError` if a limit is out of range.
     """
 
     def __init__(self, at_once: int, max_waiting: int) -> None:
         if at_once < 1 or max_waiting < 0:
             raise UsageError(f"at_once must be >= 1 and max_waiting >= 0, not {at_once} and {max_waiting}")
         self.at_once = at_once
-        self.inside = 0
+        self.inside = 0  # captures that run or wait
         self.running = 0
         self._capacity = at_once + max_waiting
         self._slots = asyncio.Semaphore(at_once)
@@ -528,10 +525,7 @@ class CaptureQueue:
     def admit(self, count: int = 1) -> tuple[ExitStack, ...]:
         """Return tickets for ``count`` captures; an empty queue admits any number.
 
-        Closing a ticket releases its place; it may be closed twice.
-
-        Raises:
-            BusyError: The queue is full.
+        Closing a ticket releases its place; it may be closed twice. Raises `BusyError` if the queue is full.
         """
         if self.inside and self.inside + count > self._capacity:
             raise BusyError(f"{self.waiting} captures wait already; try again later")

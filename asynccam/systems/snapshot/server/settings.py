@@ -73,8 +73,7 @@ def _check_format(text: str) -> str:
 def check_service(name: str) -> str:
     """Return a systemd unit's name if it is valid; ``""`` stands for no service.
 
-    Raises:
-        ValueError: It is invalid: a pattern, an option or a path for example.
+    Raises `ValueError` for a pattern, an option or a path, for example.
     """
     if name and (name.startswith("-") or len(name) > _MAX_SERVICE or not set(name) <= _SERVICE_LETTERS):
         raise ValueError(
@@ -258,10 +257,7 @@ def read_document(document: object, previous: ServerConfig) -> tuple[ServerConfi
     """Check a parsed ``config.json``: return its valid parts, and each problem with its path.
 
     An invalid entry does not affect the others. For an invalid group of settings the ``previous`` one is
-    kept.
-
-    Raises:
-        UsageError: The document is not a configuration.
+    kept. Raises `UsageError` if the document is not a configuration.
     """
     top: Mapping[str, Any]
     if isinstance(document, list):
@@ -397,11 +393,9 @@ _EXTRA_CHECKS: Final[Mapping[tuple[str, str], tuple[Callable[[str], object], str
 def changed_settings(
     document: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[Problem, ...]]:
-    """Apply changes to the groups of a configuration; return the groups, and every problem.
+    """Apply changes to the groups of the configuration in a file; return the groups, and every problem.
 
-    Args:
-        document: The configuration in the file.
-        changes: Values by group and name, from a form or a program; null or a blank text is the default.
+    Values come by group and name, from a form or a program; null or a blank text is the default.
     """
     groups: dict[str, Any] = {}
     problems: list[Problem] = []

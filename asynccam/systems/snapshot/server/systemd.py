@@ -241,9 +241,7 @@ class Services:
     async def _call(self, action: Literal["stop", "restart"], name: str) -> None:
         """Run the command.
 
-        Raises:
-            RecordingError: It cannot be started, or failed.
-            TimeoutError: It took too long.
+        Raises `RecordingError` if it cannot be started or failed, `TimeoutError` if it took too long.
         """
         process = await LaunchProcess.start([*self._command, action, name], lambda _: None)
         try:
