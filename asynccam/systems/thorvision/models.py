@@ -176,11 +176,7 @@ _OBJECT: Final = TypeAdapter(dict[str, Any])
 
 
 def parse_cameras(data: bytes, source: str) -> tuple[Camera, ...]:
-    """Parse the response to ``GET /cameras``; ``source`` names the peer in errors.
-
-    Raises:
-        RemoteProtocolError: Not a list of cameras.
-    """
+    """Parse the response to ``GET /cameras``; raise `RemoteProtocolError`, naming ``source``, if invalid."""
     return _parsed(_CAMERAS.validate_json, data, source, "list of cameras")
 
 

@@ -147,14 +147,8 @@ class _ArmedRecorder:
 class CameraStream:
     """A camera's stream from the start command to the stop command.
 
-    Attributes:
-        camera: As the server lists it, with its current id there.
-        opened: Stream that the server sends, or None.
-        started: Result of the recording's start, or None.
-        took_over: Whether the camera was streaming to another client when this stream was opened.
-        taken_away: Whether the server accepts a new start and sends nothing, as when another program has
-            taken the stream over; False again once frames arrive.
-        was_taken_away: Whether `taken_away` was True at any time.
+    ``taken_away`` is True while the server accepts a new start and sends nothing, as when another program has
+    taken the stream over; it is False again once frames arrive.
     """
 
     def __init__(
@@ -167,14 +161,14 @@ class CameraStream:
         settings: StreamSettings,
         events: EventHub,
     ) -> None:
-        self.camera = camera
+        self.camera = camera  # as the server lists it, with its current id there
         self.capability = capability
         self.recorder: Recorder | None = None
-        self.opened: OpenStream | None = None
-        self.started: StreamStart | None = None
-        self.took_over = False
+        self.opened: OpenStream | None = None  # what the server sends
+        self.started: StreamStart | None = None  # result of the recording's start
+        self.took_over = False  # whether another client had the stream when it was opened
         self.taken_away = False
-        self.was_taken_away = False
+        self.was_taken_away = False  # whether `taken_away` was True at any time
         self._first_id = camera.id
         self._api = api
         self._host = api.host
@@ -447,12 +441,7 @@ class CameraStream:
             self._events.emit(StreamTakenAway(camera=self._name))
 
     async def _restart_stream(self) -> bool:
-        """Ask the server to stream to the same port again; return whether it accepted.
-
-        The recorder keeps calling that port. No stop is sent first: a server that streams already accepts
-        the start and goes on, so a stream that another program has taken over is not disturbed, and returns
-        here once that program has ended.
-        """
+        """Ask the server to stream to the port that the recorder still calls; return whether it accepted."""
         assert self.opened is not None
         try:
             listed = await self._api.cameras()
@@ -464,6 +453,9 @@ class CameraStream:
             if self._replaced is not None:
                 return False
             self.camera = camera
+            # No stop is sent first: a server that streams already accepts the start and goes on, so a stream
+            # that another program has taken over is not disturbed, and returns here once that program has
+            # ended.
             await self._api.start(camera, self.opened.port, self.capability)
         except AsynccamError as error:
             _LOG.debug("%s does not stream again yet: %s", self._name, error)

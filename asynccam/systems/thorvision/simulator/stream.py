@@ -142,14 +142,7 @@ def with_metadata(frame: bytes, index: int, fps: Fraction) -> bytes:
 
 
 class SimulatedStream:
-    """One stream, from an accepted start to a stop.
-
-    Attributes:
-        capability, port: As given.
-        made: Number of frames drawn.
-        sent: Number of frames passed to the listener; frames drawn while no client calls are lost.
-        paused: Set to hold frames back on an open connection.
-    """
+    """One stream, from an accepted start to a stop."""
 
     def __init__(
         self,
@@ -163,9 +156,9 @@ class SimulatedStream:
     ) -> None:
         self.capability = capability
         self.port = port
-        self.made = 0
-        self.sent = 0
-        self.paused = False
+        self.made = 0  # frames drawn
+        self.sent = 0  # frames passed to the listener; those drawn while no client calls are lost
+        self.paused = False  # set to hold frames back on an open connection
         self._fps = capability.fps or Fraction(30)
         self._picture = TestPattern(
             label,
