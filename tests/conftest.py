@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from blockbuster import BlockBuster
+from hypothesis import settings
 
 from tests.support.leftovers import Holdings, left_behind, tasks_left_behind
 from tests.support.marks import SLOWEST, TESTS, marks_of
+
+# A test that is slow because others run beside it is not wrong.
+settings.register_profile("asynccam", deadline=None)
+settings.load_profile("asynccam")
 
 GRACE = 2.0
 """Seconds a test's threads, processes and descriptors may take to go away by themselves."""

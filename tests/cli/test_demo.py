@@ -25,7 +25,7 @@ async def test_demo_records_and_checks_five_systems(tmp_path: Path) -> None:
         *("demo", "--duration", 2, "--to", tmp_path / "takes", "--json", "--save-picture", picture),
         timeout=LIMIT,
     )
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (0, ""), ended.out
     said = ended.json()
     assert (said["complete"], said["fates"]) == (True, {})
     manifest = Manifest.model_validate(said["manifest"])
