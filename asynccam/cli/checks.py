@@ -37,7 +37,7 @@ class Finding:
     check: str  # its group, for example ``GStreamer``
     verdict: Severity
     found: str  # the finding in words
-    cure: str = ""  # how to fix it
+    cure: str = ""  # how to fix it; empty if nothing needs a fix
 
 
 def _judge(check: str, found: str, cure: str, severity: Severity = Severity.NOTE) -> Finding:

@@ -91,7 +91,7 @@ def execute(
 
     The first SIGINT or SIGTERM cancels the command: a take stops its cameras and downloads their files. The
     second exits at once; a take only records what it gave up, so that it can be resumed. The third does not
-    wait for that. ``within`` seconds after the first signal the process exits in any case.
+    wait for that. ``within`` seconds after the first signal the process exits in any case, if that is given.
 
     ``command`` is the name for error lines. ``terminated`` is the exit code after SIGTERM; 0 for a server,
     which SIGTERM ends normally.

@@ -11,7 +11,7 @@ from asynccam.errors import StorageError
 
 _MAX_BYTES = 200  # leaves room for "-99" and ".part" where a file system allows 255
 _MAX_SUFFIX_BYTES = 20
-_MAX_NAMES: Final = 10_000
+_MAX_NAMES: Final = 100_000
 """Names that are tried: a directory that refuses every name is not tried forever."""
 _FORBIDDEN = frozenset('<>:"|?*')
 # Controls, formatting marks (which can turn text around), lone surrogates, line and paragraph separators.

@@ -40,7 +40,10 @@ _Side = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A closed interval that contains a true value; either end may be infinite."""
+    """A closed interval that contains a true value; either end may be infinite.
+
+    Raises `UsageError` if ``low`` is greater than ``high``, or one of them is not a number.
+    """
 
     low: float
     high: float
@@ -92,6 +95,7 @@ def combine(evidence: Iterable[tuple[str, Interval]]) -> Combined:
     """Intersect named pieces of evidence about one value.
 
     Pieces that exclude one another are named, and the result covers all of them, inside the other pieces.
+    Raises `UsageError` without any evidence.
     """
     every = tuple(evidence)
     if not every:

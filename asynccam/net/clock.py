@@ -169,9 +169,10 @@ async def query_sntp(
     With n ``samples`` the bound is about 2/n of a network's jitter; fewer are taken once it is at most
     ``target_bound`` seconds. ``timeout`` is for everything; good samples received by then are used. Later
     than ``max_round_trip`` a reply is ignored. ``interval`` is the mean pause, to spare the server; pauses
-    vary by half either way, so that samples meet its ticks at different phases. ``limiter`` is shared with
-    other measurements, by default the running loop's. ``answered`` holds the address that answered the last
-    time, if any: it is tried first, even if the name is unknown now, and replaced by the one that answers.
+    vary by half either way, so that samples meet its ticks at different phases. All times are in seconds.
+    ``limiter`` is shared with other measurements, by default the running loop's. ``answered`` holds the
+    address that answered the last time, if any: it is tried first, even if the name is unknown now, and
+    replaced by the one that answers.
 
     Raises:
         TimeoutError: There was no reply within the limits.

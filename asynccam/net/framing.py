@@ -145,7 +145,8 @@ class FrameReader:
     def next_frame(self) -> Frame | None:
         """Return the next message, or None if it is incomplete.
 
-        After a `RemoteProtocolError` the next message cannot be found, so the stream is unusable.
+        Raises `RemoteProtocolError` for one that is too large, empty or nested too deep. The next message
+        cannot be found then, so the stream is unusable.
         """
         if self._scanner is None and not self._skip_padding():
             return None

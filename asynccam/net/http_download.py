@@ -77,7 +77,8 @@ async def download_http(
     and length show that the server still has the same file. A server that gives no length and ignores
     ``Range`` sends the file again from the beginning. Memory does not grow with the file.
 
-    A `yarl.URL` is sent as it is. The directory is created if missing. ``progress`` is called at the start,
+    A `yarl.URL` is sent as it is, ``headers`` with every request. The directory is created if missing. A file
+    may have ``max_size`` bytes, or any number if that is None. ``progress`` is called at the start,
     at the end, and at most ten times a second between. A connection is given up after ``stall_timeout``
     seconds without a single byte; there is no limit for the whole. ``digest`` is SHA-256, computed during the
     transfer. ``inspect`` reads the file before it gets its name. What precedes its content is removed; size

@@ -96,7 +96,8 @@ class Watch:
         restart: Whether a stall or a stream that ends leads to a new process with a new file,
             repeatedly until frames arrive or the recorder is stopped.
         low_space: Bytes free below which `RecorderDiskLow` is reported.
-        backoff: Waits between restarts; they begin anew once a process has run longer than the longest.
+        backoff: Waits between restarts; they begin anew after a process whose frames went on for longer than
+            the longest of them.
     """
 
     interval: float = 1.0
@@ -400,9 +401,8 @@ class Recorder:
     async def _run_repeatedly(self, ready: Ready[float], timeout: float) -> EndReason:
         """Run one process after the other until the recording ends."""
         tools = await find_installation()
-        loop, retrier = asyncio.get_running_loop(), Retrier(self._watch.backoff)
+        retrier = Retrier(self._watch.backoff)
         while True:
-            began = loop.time()
             plan = await asyncio.to_thread(self._plan, tools)
             if not plan.graph.factories <= tools.elements:
                 tools = await find_installation(plan.graph.factories)
@@ -411,7 +411,7 @@ class Recorder:
             reason = await self._run_once(run, tools, ready, timeout)
             if reason is not None:
                 return reason
-            if loop.time() - began > self._watch.backoff.maximum:
+            if run.first_frame.done() and run.seen_at - run.began_at > self._watch.backoff.maximum:
                 retrier.reset()
             await asyncio.wait({self._stop_requested}, timeout=retrier.next_delay())
             if self._stop_requested.done():

@@ -281,7 +281,7 @@ def with_time_code(
     """Return a raw test picture at the pace of this computer's clock with a time code in it.
 
     Returns the picture's chain, the one that feeds it, and the data for the process's standard input. The
-    time is that of day, or the running time. ``size`` is the width and height in pixels.
+    time is that of day if ``of_day``, else the running time. ``size`` is the width and height in pixels.
     """
     # Not live, so that the compositor waits for both pictures of a frame and never shows one
     # without the other; the pace is set behind it, from the first frame on, however long that was waited for.

@@ -31,7 +31,7 @@ class Clock:
         return unix_now()
 
     def monotonic(self) -> float:
-        """Return seconds of the system's monotonic clock."""
+        """Return seconds from an arbitrary start that never go back."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:

@@ -5,15 +5,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from asynccam.errors import AsynccamError, BusyError, TimeoutError, UsageError
+from asynccam.errors import AsynccamError, BusyError, RetryableError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
+from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import finish, thread_errors
 from asynccam.runtime.timing import deadline
 from asynccam.systems.registry import adapter_of
 
 _RESOLVE_TIMEOUT: Final = 2.0
 """Seconds."""
+_BACKOFF: Final = Backoff(initial=0.2)
+"""A device that serves one connection at a time may refuse one that follows at once."""
 
 
 class IdentityChecker:
@@ -59,28 +62,31 @@ class IdentityChecker:
         if not certain:
             run_id = adapter_of(camera.info.system).run_id
 
-            async def ask_known() -> str | None:
+            async def ask_known(attempts: int) -> str | None:
                 """Return the run id of the device at the known address, or None if it is not there."""
                 try:
-                    other = await connect(known)
+                    other = await retry(lambda: connect(known), attempts=attempts, backoff=_BACKOFF)
                 except AsynccamError:
                     return None
                 try:
                     return await run_id(other) if other.id == camera.id else None
+                except RetryableError:
+                    return ""  # whether it is still there is asked again
                 finally:
                     await finish(other.aclose())
 
-            known_run = await ask_known()
-            if known_run is None:
+            before = await ask_known(1)
+            if before is None:
                 return  # it has moved
-            new_run = await run_id(camera)
-            if known_run and known_run == new_run:
+            run = await run_id(camera)
+            if run and run == before:
                 return
             # A device that moves may answer at the known address until just now: two are there only if it
             # still does, after the new one has answered.
-            if await ask_known() is None:
+            after = await ask_known(2)
+            if after is None or (run and run == after):
                 return
-            certain = bool(known_run and new_run)
+            certain = bool(run and (before or after))
             self._duplicates.add((camera.id, str(new)))
         doubt = "" if certain else ", or one device with both addresses, which does not tell"
         raise UsageError(

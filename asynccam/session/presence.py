@@ -11,7 +11,7 @@ from asynccam.errors import AsynccamError, ConnectionError, TimeoutError, UsageE
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
-from asynccam.model.events import CameraChanged, CameraFailed, CameraFound, CameraLost, Event
+from asynccam.model.events import CameraFailed, CameraFound, CameraLost, Event
 from asynccam.model.features import Files
 from asynccam.model.info import CameraInfo, CameraState
 from asynccam.net.reconnecting import ConnectionState, ConnectionStateChanged
@@ -87,7 +87,7 @@ class PresenceMonitor:
         self._removed: set[str] = set()
         self._reconnected: set[str] = set()
         self._reported: set[tuple[str, str]] = set()  # ids and addresses of devices that were refused
-        self._unchecked: dict[str, tuple[Camera, Address]] = {}  # announcements to follow later, by id
+        self._unchecked: dict[str, Address] = {}  # announced, and not known to be the camera's yet, by id
         self._unclaimed: list[Camera] = []  # connected after their query had timed out
         self._paused: Counter[str] = Counter()  # blocks that pause the polls of a camera, by id
         self._closed = False
@@ -249,7 +249,7 @@ class PresenceMonitor:
 
         If another device announces the id, the known one stays, a `CameraFailed` reports it once, and None is
         returned. So it is if nothing answers at the new address yet, while the known one answers: mDNS
-        announces once, so that the announcement is kept, and followed when the known address fails.
+        announces once, so that the new address is kept, and tried whenever a poll of the known one fails.
         """
         address = camera.info.address
         try:
@@ -260,25 +260,29 @@ class PresenceMonitor:
                 adapter = adapter_of(camera.info.system)
                 adapter.set_address(camera, Address.parse(self._addresses[camera.id]))
             if not isinstance(error, UsageError):
-                self._unchecked[camera.id] = camera, Address.parse(address)
+                if camera.id in self._registry.cameras:  # not removed meanwhile
+                    self._unchecked[camera.id] = Address.parse(address)
             elif (camera.id, address) not in self._reported:
                 self._reported.add((camera.id, address))
                 self._emit(CameraFailed(camera=camera.id, step="connect", error=error))
             return None
         return self.add(camera)
 
-    def _follow_unchecked(self, key: str) -> None:
-        """Follow an announcement that could not be checked, now that the known address does not answer."""
-        if key not in self._unchecked:
+    async def _follow_unchecked(self, key: str) -> None:
+        """Follow an announcement that could not be checked, if the camera answers at the new address now."""
+        address = self._unchecked.get(key)
+        if address is None or self._take_of(key) is not None:  # a take stays with the device it started
             return
-        camera, address = self._unchecked.pop(key)
-        known = self._registry.cameras[key]
-        before = known.info.address
-        adapter_of(camera.info.system).set_address(camera, address)
-        self.add(camera)
-        if known is camera and known.info.address != before:  # the registry saw no change to report
-            self._emit(CameraChanged(camera=key, info=known.info))
-        self.retry_now(key)
+        try:
+            camera = await self.connect(address, None, _IDENTITY_TIMEOUT)
+        except AsynccamError:
+            return
+        try:
+            if camera.id == key and key in self._registry.cameras:
+                self.add(camera)
+                self.retry_now(key)
+        finally:
+            await finish(camera.aclose())
 
     def remove(self, key: str) -> None:
         """Forget a camera or a target, and neither probe nor poll it any longer."""
@@ -299,9 +303,13 @@ class PresenceMonitor:
         if self._would_disturb_take(key) and key not in self._reconnected:
             return
         camera = self._registry.cameras[key]
-        status = await self._queries.ask(
-            _poll(key), lambda: retry(camera.status, attempts=2, backoff=_POLL_BACKOFF), key
-        )
+        try:
+            status = await self._queries.ask(
+                _poll(key), lambda: retry(camera.status, attempts=2, backoff=_POLL_BACKOFF), key
+            )
+        except AsynccamError:
+            await self._follow_unchecked(key)
+            raise
         self._reconnected.discard(key)
         # A camera with Files records by itself. Another is recorded by this computer, so that in a take
         # its own word that it is idle says nothing of the recording.
@@ -317,7 +325,6 @@ class PresenceMonitor:
     def _poll_failed(self, key: str, error: Exception) -> None:
         if not self._would_disturb_take(key):
             self._registry.mark_failed(key, error)
-            self._follow_unchecked(key)
 
     def _would_disturb_take(self, key: str) -> bool:
         """Return whether a poll would disturb a take: before T0, while it stops its cameras, or in `pause`.

@@ -459,7 +459,8 @@ def note_sleep(record: CameraRecord, pauses: Sequence[PauseRecord]) -> None:
 def judge_coverage(record: CameraRecord, manifest: Manifest, until: float | None) -> None:
     """Record whether a camera's video begins clearly after the start, or ends clearly before the stop.
 
-    A recorder on this computer judges this itself, more closely, at its stop.
+    A recorder on this computer judges the end itself, more closely, at its stop; its judgement is used.
+
     Nothing is recorded if the time of the first frame or the length of a file is unknown. ``until`` is when
     the take's recording was over, Unix seconds of this computer, or None if unknown.
     """

@@ -134,9 +134,9 @@ def test_unique_path_gives_up_after_many_names(tmp_path: Path) -> None:
         tried.append(path)
         raise FileExistsError(path)
 
-    with pytest.raises(StorageError, match=r"no name is free for .*a\.mp4: all numbers up to 9999 are taken"):
+    with pytest.raises(StorageError, match=r"no name is free for .*a\.mp4: .* up to 99999 are taken"):
         unique_path(tmp_path / "a.mp4", refuse)
-    assert (len(tried), tried[-1].name) == (10_000, "a-9999.mp4")
+    assert (len(tried), tried[-1].name) == (100_000, "a-99999.mp4")
 
 
 def test_other_errors_of_a_claim_are_raised(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from asynccam.recording.elements import GstElement
 from asynccam.recording.process import DEFAULT_DEADLINES
 from asynccam.recording.sources import Stream
 from asynccam.runtime.retry import Backoff
+from tests.support.devices import free_port
 from tests.support.gst import (
     free_udp_port,
     freeze,
@@ -261,13 +262,30 @@ async def test_restart_waits_begin_anew_after_a_long_run(tmp_path: Path, long_ru
         resumes = recorder.events.stream(RecorderResumed)
         await recorder.start()
         for _ in range(2):
+            run = recorder._runs[-1]
+            await eventually(lambda run=run: run.seen_at - run.began_at > 0.02)  # type: ignore[misc]
             os.kill(recorder_process(tmp_path), signal.SIGKILL)
             await anext(resumes)
         await recorder.stop()
-    if long_runs:  # a process takes longer than 0.02 s to its first frame
+    if long_runs:
         assert _NotedBackoff.drawn == ["begin", 0.01, "begin", 0.01]
     else:
         assert _NotedBackoff.drawn == ["begin", 0.01, 0.02]
+
+
+async def test_restart_waits_grow_while_no_frame_arrives(tmp_path: Path) -> None:
+    """However long each process waits for its first frame."""
+    _NotedBackoff.drawn.clear()
+    backoff = _NotedBackoff(initial=0.01, factor=2.0, maximum=0.1, jitter=0.0)
+    watch = Watch(interval=0.1, stall=2.0, restart=True, backoff=backoff)
+    async with Recorder(Pipeline(SMALL, SingleFile(tmp_path / "a.mp4")), watch=watch) as recorder:
+        await recorder.start()
+        nowhere = RtspSource(f"rtsp://127.0.0.1:{free_port()}/camera")
+        recorder._pipeline = Pipeline(nowhere, SingleFile(tmp_path / "b.mp4"))
+        os.kill(recorder_process(tmp_path), signal.SIGKILL)
+        await eventually(lambda: len(_NotedBackoff.drawn) >= 4)
+        await recorder.stop()
+    assert _NotedBackoff.drawn[:4] == ["begin", 0.01, 0.02, 0.04]
 
 
 async def test_frozen_process_stalls_and_is_killed(tmp_path: Path) -> None:

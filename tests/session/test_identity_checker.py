@@ -223,6 +223,24 @@ async def test_announcement_before_the_device_answers_is_followed_later(
             assert [change.info.address for change in changes if change.camera == key][-1:] == [there]
 
 
+async def test_camera_stays_where_it_was_if_nothing_answers_where_it_announced_itself(tmp_path: Path) -> None:
+    name = f"stayer-{uuid4().hex[:12]}"
+    key, port, nowhere = f"multicam://{name}", free_port(), free_port()
+    there = f"multicam://127.0.0.1:{port}"
+    at_home: dict[str, Any] = {"device_id": name, "host": "127.0.0.1", "port": port}
+    async with AsyncExitStack() as stack:
+        async with running(tmp_path / "a", **at_home):
+            opened = Session.open(there, poll_interval=0.2, timeout=PATIENT, **QUICK)
+            session = await stack.enter_async_context(opened)
+            service = announce(SERVICE_TYPE, f"multiCam-{name}", nowhere, interfaces=["127.0.0.1"])
+            await stack.enter_async_context(service)
+            await eventually(lambda: key in session._presence._unchecked, PATIENT)
+        await eventually(lambda: key in session.unavailable, PATIENT)
+        async with running(tmp_path / "b", **at_home):
+            await eventually(lambda: key not in session.unavailable, PATIENT)
+            assert session.cameras[key].info.address == there
+
+
 async def test_record_command_names_missing_cameras(tmp_path: Path) -> None:
     nowhere = f"multicam://127.0.0.1:{free_port()}"
     async with running(tmp_path / "device") as device:

@@ -78,7 +78,8 @@ async def write_mosaic(
 ) -> Path:
     """Put recordings beside each other in one video, left to right and top to bottom.
 
-    ``target`` is ``.mp4``, ``.mov`` or ``.mkv`` and must not exist. ``size`` is a panel's pixels, even.
+    ``target`` is ``.mp4``, ``.mov`` or ``.mkv`` and must not exist. It lasts ``seconds``, at ``fps`` frames a
+    second; making it may take ``timeout`` seconds. ``size`` is a panel's pixels, even.
 
     Raises:
         UsageError: There is nothing to show, or the suffix is unknown.

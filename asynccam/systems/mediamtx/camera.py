@@ -255,7 +255,11 @@ class MediaMtxRecord:
             self._identity.check(camera_id, self.client.facts(self.device, info))
 
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
-        """Stop the recording and report its file; waits until a lost connection is restored."""
+        """Stop the recording and report its file; waits until a lost connection is restored.
+
+        Nothing is sent to another camera that has its name now (`CameraNotFoundError`). With any other error
+        no stop was reported either.
+        """
         began = time.monotonic()
         async with deadline(timeout, f"connection to {self.client.endpoint.address}"):
             await self.client.wait_until_connected()

@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from asynccam.errors import AsynccamError, RemoteProtocolError, StateError, TimeoutError
@@ -384,7 +384,8 @@ class PostedCall:
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
         try:
-            value = await self._connection.run(self._call)
+            # A copy: a second caller gets the same response, and sends nothing again.
+            value = await self._connection.run(replace(self._call))
         except asyncio.CancelledError:
             # The future is cancelled by `forget`; a cancellation of this task must go on.
             if self._response.cancelled() and task is not None and task.cancelling() <= before:

@@ -358,7 +358,10 @@ class MultiCamRecord:
         return status, RecordingReport(asked_at, unix_now(), status.isRecording, moment)
 
     async def confirm(self, timeout: float) -> tuple[StatusResponse, tuple[RecordingReport, ...]]:
-        """Poll for at most ``timeout`` seconds until the device records; return status and all results."""
+        """Poll for at most ``timeout`` seconds until the device records; return status and all results.
+
+        Raises `DeviceError` if it failed or is still idle. One with unknown statuses gets the last one.
+        """
         now, due = time.monotonic(), self._may_fire_at
         ahead = 0.0 if due is None else max(0.0, due - WALL_CLOCK.elapsed())
         until = now + min(timeout, ahead + self._confirm)
@@ -387,8 +390,10 @@ class MultiCamRecord:
     async def stop(self, *, timeout: float = 60.0) -> StopReport:
         """Stop the recording, or a scheduled one that has not begun, and report its file.
 
+        Around its moment a scheduled one is polled and stopped again, for at most ``timeout`` seconds.
         No stop is sent to another device (`NotFoundError`) or for another's recording (`TakenOverError`).
-        `TimeoutError` also means that a scheduled moment is too far ahead to wait for.
+        `TimeoutError` also means that a scheduled moment is too far ahead to wait for; `DeviceError` that the
+        device refuses, as it does not record for example.
         """
         began = time.monotonic()
         recording = await self._check_ownership(timeout)
@@ -426,7 +431,10 @@ class MultiCamRecord:
         return StopReport(commanded_at, unix_now(), reply.status, files, first_frame=moment)
 
     async def _check_ownership(self, timeout: float) -> bool | None:
-        """Query the recording before a stop, which would end whatever runs; None if it is not known."""
+        """Return whether the device records, before a stop, which would end whatever runs.
+
+        None if it does not answer, or reports nothing to compare.
+        """
         if not self._identity.known and not self._file_id and self._first_frame is None:
             return None
         try:

@@ -15,7 +15,6 @@ import logging
 import math
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -297,21 +296,26 @@ class ArmedCommand:
         self._watcher.cancel()
         await asyncio.wait({self._watcher})  # it reads from the socket that is closed next
         self._disconnect()
-        connection: CommandConnection | None = None
-        if due is not None and (remaining := due - WALL_CLOCK.elapsed()) > 0:
-            with suppress(TimeoutError):
+        reason = self._lost
+        delays = _RECONNECT_BACKOFF.delays()
+        # Before each try: a computer that slept past the start must not send it late.
+        while due is not None and (remaining := due - WALL_CLOCK.elapsed()) > 0:
+            try:
                 async with deadline(remaining, f"connection to {self._peer}"):
-                    connection = await retry(self._reconnect, attempts=None, backoff=_RECONNECT_BACKOFF)
-        if connection is None:
-            self._fail(ConnectionError(f"the start was not sent to {self._peer}: {self._lost}"))
+                    connection = await self._reconnect()
+            except RetryableError as error:
+                reason = str(error)
+                await asyncio.sleep(next(delays))
+                continue
+            self.commanded_at = unix_now()
+            try:
+                await connection.send(payload)
+            except ConnectionError as error:
+                self._fail(error)
+            else:
+                await self._answered(connection)
             return
-        self.commanded_at = unix_now()
-        try:
-            await connection.send(payload)
-        except ConnectionError as error:
-            self._fail(error)
-        else:
-            await self._answered(connection)
+        self._fail(ConnectionError(f"the start was not sent to {self._peer}: {reason}"))
 
     async def _answered(self, connection: CommandConnection) -> bool:
         """Read the reply and end; return False if the connection was lost before anything was sent on it."""

@@ -19,6 +19,7 @@ Each is also the error of the same name in `asynccam.errors`.
 import html
 import json
 import re
+from pathlib import Path
 from typing import Any, Final
 
 from asynccam import errors
@@ -81,13 +82,29 @@ class DamagedFileError(RemoteProtocolError, errors.DamagedFileError):
         verdict: ``truncated`` or ``damaged``.
     """
 
+    def __init__(
+        self, message: str, *, part: Path | None = None, received: int = 0, verdict: str = "damaged"
+    ) -> None:
+        super().__init__(message, status_code=200)
+        self.part = part
+        self.received = received
+        self.verdict = verdict
+
 
 class ConnectionError(SnapshotClientError, errors.ConnectionError):
     """The server cannot be reached, or closed the connection."""
 
+    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
+        SnapshotClientError.__init__(self, message)
+        self.maybe_executed = maybe_executed
+
 
 class TimeoutError(SnapshotClientError, errors.TimeoutError):
     """The server did not respond in time."""
+
+    def __init__(self, message: str, *, maybe_executed: bool = False) -> None:
+        SnapshotClientError.__init__(self, message)
+        self.maybe_executed = maybe_executed
 
 
 def translated(error: errors.AsynccamError) -> errors.AsynccamError:
@@ -98,7 +115,7 @@ def translated(error: errors.AsynccamError) -> errors.AsynccamError:
     kinds = (ConnectionError, TimeoutError, AuthenticationError, DamagedFileError, RemoteProtocolError)
     for kind in kinds:
         if isinstance(error, getattr(errors, kind.__name__)):
-            same = kind(str(error), status_code=200 if kind is DamagedFileError else None)
+            same = kind(str(error))
             vars(same).update(vars(error))  # ``maybe_executed`` for example, or ``part``
             return same
     return error

@@ -18,6 +18,7 @@ from asynccam.errors import (
 )
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.multicam.client import MultiCamClient
+from asynccam.wall_clock import WALL_CLOCK
 from tests.support.waiting import eventually
 from tests.systems.multicam.peers import Android, DropsIdle, Peer, says, silent
 
@@ -186,6 +187,23 @@ async def test_release_for_later_fails_when_due() -> None:
     with pytest.raises(ConnectionError, match="was not sent") as caught:
         await armed.accepted()
     assert not caught.value.maybe_executed
+
+
+async def test_start_is_not_sent_after_a_suspend_past_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Android()
+    async with Peer(silent) as peer:
+        armed = await client(peer).arm()
+        await eventually(lambda: peer.opened == 1)
+    await eventually(lambda: not armed.ready)
+    armed.release(time.time() + 3600)
+    elapsed = WALL_CLOCK.elapsed
+    monkeypatch.setattr(type(WALL_CLOCK), "elapsed", lambda self: elapsed() + 7200)
+    async with Peer(device.talk, port=peer.port):
+        with pytest.raises(ConnectionError, match="was not sent") as caught:
+            await armed.accepted()
+        assert device.commands == []
+    assert not caught.value.maybe_executed
+    device.close()
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])

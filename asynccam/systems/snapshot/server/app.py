@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from asynccam.errors import ConnectionError
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.event_hub import Subscription
+from asynccam.runtime.tasks import finish_on_error
 from asynccam.systems.snapshot.server import events
 from asynccam.systems.snapshot.server.api_legacy import LegacyApi
 from asynccam.systems.snapshot.server.api_v1 import ApiV1, EventFeed
@@ -125,11 +126,9 @@ class SnapshotWeb:
             stack.callback(self.metrics.close)
             self._feed.open()
             stack.push_async_callback(self._feed.aclose)
-            stack.push_async_callback(runner.cleanup)
-            await runner.setup()
+            async with finish_on_error(runner.cleanup):
+                await runner.setup()
             await self._listen(stack, runner)
-            # Streams have no end of their own: before the runner waits for the requests, they are ended.
-            stack.callback(self._feed.end_streams)
             self._parts = stack.pop_all()
         return self
 
@@ -144,6 +143,9 @@ class SnapshotWeb:
         self.metrics.watch(limiter)
         stack.push_async_callback(limiter.aclose)
         limiter.open()
+        stack.push_async_callback(runner.cleanup)
+        # Streams have no end of their own: before the runner waits for the requests, they are ended.
+        stack.callback(self._feed.end_streams)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(limiter, self._host, self._port, backlog=_BACKLOG)

@@ -305,6 +305,8 @@ _FORMATS: Final[dict[str, tuple[str, tuple[_Plane, ...]]]] = {
 }
 """GStreamer's name and the planes of each FOURCC of V4L2."""
 _FULL_RANGE: Final = frozenset({"GRAY8", "GRAY16_LE", "RGB16", "RGB", "BGR", "BGRx", "RGBx", "xRGB"})
+_WITH_ALPHA: Final = {"AR24": "BGRA", "AB24": "RGBA", "BA24": "ARGB"}
+"""Names under which v4l2src offers formats whose fourth byte is read as padding here."""
 KNOWN: Final = frozenset({*_FORMATS, *JPEG_FORMATS})
 """Every supported FOURCC."""
 
@@ -538,7 +540,7 @@ class GStreamerBackend:
         if camera.pixel_format in JPEG_FORMATS:
             middle: Chain = (caps("image/jpeg", **size),)
         else:
-            name, _ = _FORMATS[camera.pixel_format]
+            name = _WITH_ALPHA.get(camera.pixel_format, _FORMATS[camera.pixel_format][0])
             middle = (caps("video/x-raw", format=name, **size), *TO_JPEG)
         source = GstElement("v4l2src", {"device": camera.device_path, "num-buffers": 1})
         graph = Graph(((source, *middle, GstElement("filesink", {"location": str(target)})),))

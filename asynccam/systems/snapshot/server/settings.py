@@ -364,11 +364,11 @@ def _name_of(entry: object) -> str | None:
 # Without a list of allowed devices and services, any path could be opened and any service stopped.
 
 CHANGEABLE: Final[Mapping[str, tuple[str, ...]]] = {
-    "retention": tuple(Retention.model_fields),
-    "imu": tuple(ImuConnection.model_fields),  # and not the places of its password, see `ImuSettings`
-    "limits": tuple(Limits.model_fields),
+    "retention": ("max_age_days", "max_size_mb"),
+    "imu": ("enabled", "broker", "port", "topic", "max_age", "username"),
+    "limits": ("captures", "waiting"),
 }
-"""Settings that may be changed over the web, by group."""
+"""Settings that may be changed over the web, by group; written out, so that a new field is not by itself."""
 _FIXED_WITH_PASSWORD: Final = ("broker", "port")
 _PASSWORD_KEYS: Final = ("password_file", "password_env")
 _BY_HAND: Final = "is changed by hand, in the configuration file"

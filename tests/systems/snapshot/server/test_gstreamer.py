@@ -78,7 +78,7 @@ async def test_device_path_selects_the_pattern(tmp_path: Path) -> None:
 
 
 @HOLD
-@pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV", "411P", "RGBP", "XR24"])
+@pytest.mark.parametrize("pixel_format", ["MJPG", "YUYV", "411P", "RGBP", "XR24", "AR24", "AB24", "BA24"])
 async def test_missing_device_is_named(tmp_path: Path, pixel_format: str, hold: bool) -> None:
     target = tmp_path / "a.jpg"
     one = camera("/none/video9", pixel_format=pixel_format)
