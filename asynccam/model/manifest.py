@@ -139,13 +139,15 @@ class ClockPoint(Record):
     @classmethod
     def of(cls, clock: ClockOffset) -> Self:
         """Return a measured offset as a record."""
-        fields = {name: getattr(clock, name) for name in cls.model_fields}
-        return cls(**fields | {"measured_at": Moment.of(clock.measured_at)})
+        fields: dict[str, Any] = {name: getattr(clock, name) for name in cls.model_fields}
+        fields["measured_at"] = Moment.of(clock.measured_at)
+        return cls(**fields)
 
     def clock_offset(self) -> ClockOffset:
         """Return the record as a measured offset."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return ClockOffset(**fields | {"measured_at": self.measured_at.unix})
+        fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        fields["measured_at"] = self.measured_at.unix
+        return ClockOffset(**fields)
 
 
 class ClockRecord(Record):
