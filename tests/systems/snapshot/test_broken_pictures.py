@@ -217,6 +217,7 @@ async def test_take_has_a_check_for_each_picture(
     camera = await session.connect(f"snapshot://127.0.0.1:{field.port}/left")
     take = await session.take([camera], duration=0, directory=tmp_path, verify=verify)
     (record,) = take.manifest.cameras
+    assert record.files, record.errors
     (file,) = record.files
     assert record.kind == "still"
     assert file.verdict is not None
