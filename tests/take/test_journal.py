@@ -1,6 +1,5 @@
 """The journal: synced lines, a lock, and what is made of a journal that was cut anywhere."""
 
-import asyncio
 import json
 import time
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import pytest
 from asynccam.errors import BusyError, StateError, StorageError
 from asynccam.model.features import ArmedStart, RecordPlan, StartReport
 from asynccam.model.manifest import CameraRecord, FileRecord, Manifest, Moment, Outcome
+from asynccam.runtime.tasks import finish
 from asynccam.session import Session
 from asynccam.take import Take, TakeLimits, resume_take
 from asynccam.take.store import JOURNAL_NAME, Journal, read_journal, replay
@@ -87,7 +87,7 @@ async def test_opening_that_is_cancelled_leaves_no_lock(tmp_path: Path) -> None:
             await journal.reopen()
             await journal.write("resumed")
         finally:
-            await asyncio.shield(journal.close(remove=False))
+            await finish(journal.close(remove=False))
 
     count = 1
     while await cancelled_at(work(), count):
