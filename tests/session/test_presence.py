@@ -147,8 +147,6 @@ async def test_target_is_either_available_or_unavailable(tmp_path: Path) -> None
             Session.open(*devices.places(SYSTEMS), **given) as single,
             Session.open(*devices.places(SERVICES, of_service=True), **given) as service,
         ):
-            assert single.unavailable.keys() == set(singles)
-            assert service.unavailable.keys() == set(services)
 
             def all_are_there() -> bool:
                 here = {camera.info.address for camera in single.cameras.values()}
