@@ -25,7 +25,7 @@ ON: Final = "ON"
 OFF: Final = "OFF"
 PRESS: Final = "PRESS"
 KEPT: Final = ("state", "availability", "picture")
-"""What is retained of a camera."""
+"""Last parts of the topics that are retained for a camera."""
 ALL: Final = "take"
 """Key of all cameras together."""
 

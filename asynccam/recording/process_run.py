@@ -170,7 +170,7 @@ class ProcessRun:
 
     @property
     def end_of_stream(self) -> bool:
-        """Whether the stream reached its end."""
+        """Return whether the stream reached its end."""
         return self._eos_seen.done()
 
     @property

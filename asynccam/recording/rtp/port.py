@@ -94,7 +94,7 @@ class RtpPort:
 
 
 def normalize_address(address: str) -> str:
-    """Return an IP address in its usual form; raise UsageError if it is none."""
+    """Return an IP address in its usual form; raise `UsageError` if it is invalid."""
     try:
         return str(ipaddress.ip_address(address.partition("%")[0]))
     except ValueError:

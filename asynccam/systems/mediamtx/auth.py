@@ -53,7 +53,7 @@ _MAX_TOKEN: Final = 16 * 1024
 
 @dataclass(slots=True)
 class ServiceCapabilities:
-    """What is known of one connection: the service's generation, the role and the methods."""
+    """Facts of one connection: the service's generation, the role and the methods."""
 
     generation: int
     secret: str | None = field(default=None, repr=False)  # that it was authenticated with

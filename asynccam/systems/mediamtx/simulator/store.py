@@ -161,7 +161,7 @@ class FileStore:
         return file
 
     async def delete(self, kind: str, name: str) -> None:
-        """Delete a file; harmless if there is none of this name."""
+        """Delete a file, if it exists."""
         file = self.files[kind].pop(name, None)
         if file is not None:
             await asyncio.to_thread(file.path.unlink, missing_ok=True)
