@@ -13,6 +13,7 @@ does not cross ``::1``.
 import asyncio
 import ipaddress
 import logging
+import math
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -42,7 +43,7 @@ from asynccam.runtime.tasks import TaskScope, finish
 from asynccam.runtime.timing import deadline
 
 # Public, and missing from what zeroconf says that it exports.
-from zeroconf import AddressResolver  # type: ignore[attr-defined]  # isort: skip
+from zeroconf import AddressResolver, DNSOutgoing, DNSQuestion  # type: ignore[attr-defined]  # isort: skip
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ avahi-daemon usually is another."""
 _SRV: Final = 33
 _IN: Final = 1
 """RFC 1035, 3.2.2 and 3.2.4, RFC 2782: the type and class of the record that holds a service's port."""
+_QUERY: Final = 0
+"""RFC 1035, 4.1.1: the flags of a query."""
 _FLUSH_DELAY: Final = 1.5
 """Seconds after a change until outdated addresses have expired: RFC 6762, 10.2 gives them one."""
 _MAX_RESOLVE_PAUSE: Final = 60.0
@@ -72,6 +75,11 @@ _GOODBYE_TTL: Final = 1.1
 """Seconds for which a goodbye is remembered: RFC 6762, 10.1 gives it one."""
 _FLUSHABLE_AFTER: Final = 1.1
 """Seconds after which an announcement can be superseded: RFC 6762, 10.2 protects younger ones than one."""
+_REPEAT_AFTER: Final = 1.1
+"""Seconds after which a change is announced again (RFC 6762, 8.3). Until then a responder may send an answer
+that it has prepared before the change, and listeners pass over packets that are repeated sooner."""
+_CONFIRM_PAUSE: Final = 10.0
+"""Seconds between two queries for one name that changes: two services of that name would answer by turns."""
 
 # RFC 6335, 5.1: at most 15 letters, digits and single hyphens inside, one letter at least.
 _TYPE: Final = re.compile(
@@ -379,6 +387,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         self._announced: dict[str, asyncio.Task[None] | None] = {}  # key -> its resolver, while there is one
         self._known: dict[str, MdnsService] = {}
         self._reported: dict[str, MdnsService] = {}
+        self._confirmed_at: dict[str, float] = {}  # key -> when the network was asked about a change
         self._changed: dict[str, None] = {}  # keys whose known and reported services may differ, in order
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
@@ -500,6 +509,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
 
     def _remove(self, key: str) -> None:
         resolver = self._announced.pop(key, None)
+        self._confirmed_at.pop(key, None)
         if resolver is not None:
             resolver.cancel()
         if self._known.pop(key, None) is not None:
@@ -541,7 +551,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             self._mark_changed(key)
         elif service.endpoint != previous.endpoint:
             self._mark_changed(key)
-            self._scope.spawn(self._refresh_later(name), name=f"settle {name}")
+            self._scope.spawn(self._confirm_later(name), name=f"confirm {name}")
         return True
 
     def _load(self, info: AsyncServiceInfo) -> None:
@@ -558,11 +568,21 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             newest = max(records, key=lambda record: (record.created, record.ttl))
             info.async_update_records(sockets, now, [RecordUpdate(newest, None)])
 
-    async def _refresh_later(self, name: str) -> None:
-        """Refresh once old addresses have expired: a service announces new ones, not the end of the old."""
+    async def _confirm_later(self, name: str) -> None:
+        """Refresh once old addresses have expired, which nobody announces, and ask what is true now.
+
+        An answer that was prepared before the change may be received after its announcement.
+        """
         await asyncio.sleep(_FLUSH_DELAY)
-        if name.lower() in self._known:
-            self._refresh(name)
+        key, now = name.lower(), asyncio.get_running_loop().time()
+        if key not in self._known:
+            return
+        self._refresh(name)
+        if now - self._confirmed_at.get(key, -math.inf) >= _CONFIRM_PAUSE:
+            self._confirmed_at[key] = now
+            query = DNSOutgoing(_QUERY)
+            query.add_question(DNSQuestion(name, _SRV, _IN))
+            self._zeroconf.zeroconf.async_send(query)
 
     def _mark_changed(self, key: str) -> None:
         self._changed[key] = None
@@ -619,10 +639,12 @@ async def resolve_local(host: str, *, timeout: float = 3.0) -> list[str]:
 class Announcement:
     """A service of this computer while it is announced; made by `announce`."""
 
-    def __init__(self, zeroconf: AsyncZeroconf, info: ServiceInfo, timeout: float) -> None:
+    def __init__(self, zeroconf: AsyncZeroconf, info: ServiceInfo, timeout: float, scope: TaskScope) -> None:
         self._zeroconf = zeroconf
         self._info = info
         self._timeout = timeout
+        self._scope = scope
+        self._repeating: asyncio.Task[None] | None = None
         self._announced_at = asyncio.get_running_loop().time()
         self._addresses_given = False
 
@@ -655,9 +677,19 @@ class Announcement:
         if packed is not None:
             self._info.addresses = packed
         self._info.port = new_port
+        if self._repeating is not None:
+            self._repeating.cancel()
         async with deadline(self._timeout, f"mDNS announcement of {self._info.name}"):
-            await (await self._zeroconf.async_update_service(self._info))
-        self._announced_at = loop.time()
+            await self._announce()
+        self._repeating = self._scope.spawn(self._repeat(), name="repeat")
+
+    async def _announce(self) -> None:
+        await (await self._zeroconf.async_update_service(self._info))
+        self._announced_at = asyncio.get_running_loop().time()
+
+    async def _repeat(self) -> None:
+        await asyncio.sleep(_REPEAT_AFTER)
+        await self._announce()
 
     async def follow(self, addresses: Sequence[str]) -> None:
         """Announce the present addresses of this computer, unless `move` gave others; errors as of `move`."""
@@ -720,12 +752,12 @@ async def announce(
     async with open_zeroconf(zeroconf, interfaces=interfaces) as sockets:
         try:
             await _register(sockets, info, timeout)
-            announcement = Announcement(sockets, info, timeout)
-
-            async def changed() -> None:
-                await announcement.follow(await asyncio.to_thread(announceable_addresses, interfaces))
-
             async with TaskScope(f"announcement of {info.name}") as scope:
+                announcement = Announcement(sockets, info, timeout, scope)
+
+                async def changed() -> None:
+                    await announcement.follow(await asyncio.to_thread(announceable_addresses, interfaces))
+
                 if addresses is None:
                     scope.spawn(follow_interfaces(sockets, known, changed), name="interfaces")
                 yield announcement

@@ -5,6 +5,7 @@ import socket
 from contextlib import suppress
 
 import pytest
+from zeroconf import ServiceInfo
 from zeroconf._protocol.incoming import DNSIncoming
 from zeroconf.asyncio import AsyncZeroconf
 
@@ -19,6 +20,7 @@ from asynccam.net.mdns import (
 )
 from tests.support.mdns_packets import (
     LOOPBACK,
+    PacketReader,
     address,
     answer,
     goodbye,
@@ -80,6 +82,42 @@ async def test_browse_service_returns_within_a_second() -> None:
             changed = await following(browser)
             assert isinstance(changed, ServiceChanged)
             assert changed.service.port == port
+
+
+async def test_browse_change_is_confirmed_after_an_outdated_answer() -> None:
+    kind = unique_service_type()
+    async with (
+        ServiceBrowser(kind, interfaces=LOOPBACK) as browser,
+        # zeroconf's own announcer, which announces a change three times at once and never again.
+        open_zeroconf(interfaces=LOOPBACK) as sockets,
+    ):
+        info = ServiceInfo(kind, f"a.{kind}", 1, addresses=[bytes([10, 0, 0, 1])], server=f"a.{kind}")
+        await (await sockets.async_register_service(info))
+        assert (await found(browser)).service.port == 1
+        info.port = 2
+        await (await sockets.async_update_service(info))
+        assert [(await following(browser)).service.port] == [2]
+        shout(answer(place(labels(f"a.{kind}"), 1, labels(f"a.{kind}"))))  # prepared before the change
+        assert [(await following(browser)).service.port for _ in range(2)] == [1, 2]
+        await sockets.async_unregister_service(info)
+
+
+async def test_browse_conflicting_services_are_asked_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asynccam.net.mdns._FLUSH_DELAY", 0.05)
+    kind = unique_service_type()
+    asked = []
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
+        with PacketReader(labels(f"a.{kind}")) as packets:
+            for port in (1, 2, 3, 4):
+                shout(service(kind, "a", port, "10.0.0.1"))
+                await following(browser)
+                await eventually(
+                    lambda: not any("confirm" in task.get_name() for task in asyncio.all_tasks())
+                )
+            shout(goodbye(kind, "a"))
+            while (packet := await packets.next()).is_query() or packet.answers()[0].ttl:
+                asked += [(question.name, question.type) for question in packet.questions]
+    assert asked == [(f"a.{kind}", 33)]
 
 
 async def test_browse_new_address_before_the_old_expires() -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from zeroconf._dns import DNSService
 from zeroconf.asyncio import AsyncZeroconf
 
 from asynccam.errors import BusyError, ConnectionError, StateError, TimeoutError, UsageError
@@ -16,7 +17,7 @@ from asynccam.net.mdns import (
     announce,
     open_zeroconf,
 )
-from tests.support.mdns_packets import LOOPBACK, service, shout, unique_service_type
+from tests.support.mdns_packets import LOOPBACK, PacketReader, labels, service, shout, unique_service_type
 from tests.support.waiting import eventually
 
 
@@ -82,6 +83,21 @@ async def test_announce_move_waits_a_second(sockets: AsyncZeroconf) -> None:
         assert (announced.service.addresses, announced.service.port) == (("10.0.0.1",), 2)
         await moving
         assert (announced.service.addresses, announced.service.port) == (("10.0.0.2",), 3)
+
+
+async def test_announce_move_is_repeated_after_a_second(sockets: AsyncZeroconf) -> None:
+    kind = unique_service_type()
+    async with announce(kind, "a", 1, addresses=["10.0.0.1"], zeroconf=sockets) as announced:
+        with PacketReader(labels(kind)) as packets:
+            await announced.move(port=2)
+            times = {}
+            for _ in range(6):  # zeroconf sends each announcement three times
+                packet = await packets.next()
+                times[packet.now] = [
+                    record.port for record in packet.answers() if isinstance(record, DNSService)
+                ]
+    assert all(ports == [2] for ports in times.values())
+    assert max(times) - min(times) > 1000  # milliseconds; RFC 6762, 8.3
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,9 +1,12 @@
 """mDNS answers written by hand, sent by multicast on the loopback interface."""
 
+import asyncio
 import secrets
 import socket
 import struct
 from collections.abc import Iterable
+
+from zeroconf._protocol.incoming import DNSIncoming
 
 LOOPBACK = ["127.0.0.1"]
 TTL = 120
@@ -66,6 +69,36 @@ def shout(packet: bytes) -> None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
         sock.bind(("127.0.0.1", 5353))
         sock.sendto(packet, ("224.0.0.251", 5353))
+
+
+class PacketReader:
+    """Reads the mDNS packets on the loopback interface that hold some bytes."""
+
+    def __init__(self, containing: bytes) -> None:
+        self._containing = containing
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def __enter__(self) -> "PacketReader":
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._sock.setblocking(False)
+        self._sock.bind(("", 5353))
+        group = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+        self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+
+    async def next(self) -> DNSIncoming:
+        """Return the next packet, at the latest after 15 seconds."""
+        async with asyncio.timeout(15):
+            while self._containing not in (packet := await self._receive()):
+                pass
+        return DNSIncoming(packet)
+
+    async def _receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self._sock, 9000)
 
 
 def _record(owner: bytes, kind: int, dns_class: int, ttl: int, data: bytes) -> bytes:
