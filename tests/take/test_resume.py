@@ -142,7 +142,7 @@ async def test_killed_while_recording_resume_stops_and_downloads(tmp_path: Path)
         code, manifest = await resume(take, devices)
         await idle(devices)
     assert_home(take, manifest)
-    assert (code, manifest.outcome) == (0, Outcome.RESUMED), manifest.cameras
+    assert (code, manifest.outcome) == (0, Outcome.RESUMED), f"{manifest.cameras}"
     assert all(camera.outcome is Outcome.COMPLETE for camera in manifest.cameras)
 
 
