@@ -25,8 +25,23 @@ BETWEEN = 8
 """Other files that begin between two of them, which side by side would fight for the processor."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `.ci/test` run tests in two parts."""
+    parser.addoption("--realtime", choices=["only", "none"], help="choose by the mark realtime")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without a test that is wanted, which saves the time of importing them."""
+    wanted = config.getoption("--realtime") != "only" or collection_path.suffix != ".py"
+    return None if wanted or "mark.realtime" in collection_path.read_text() else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every test, and spread the slowest files over the first half: none shall run alone in the end."""
+    if part := config.getoption("--realtime"):
+        chosen = [item for item in items if ("realtime" in item.keywords) is (part == "only")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
     marks = {path: marks_of(path) for path in {item.path for item in items}}
     for item in items:
         for name in marks[item.path]:

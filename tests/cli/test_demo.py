@@ -19,6 +19,7 @@ LIMIT = 200.0
 """Seconds for a whole demo beside everything else that this computer does."""
 
 
+@pytest.mark.realtime
 async def test_demo_records_and_checks_five_systems(tmp_path: Path) -> None:
     picture = tmp_path / "demo.svg"
     ended = await asynccam(
@@ -53,6 +54,7 @@ async def test_demo_records_and_checks_five_systems(tmp_path: Path) -> None:
         assert word in drawn
 
 
+@pytest.mark.realtime
 async def test_demo_chaos_reports_each_camera(tmp_path: Path) -> None:
     ended = await asynccam("demo", "--chaos", "--duration", 4, "--to", tmp_path, "--json", timeout=LIMIT)
     assert (ended.code, ended.err) == (8, "")

@@ -91,6 +91,7 @@ async def test_rtp_to_hls(tmp_path: Path) -> None:
     assert "#EXT-X-ENDLIST" in playlist
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize(
     ("codec", "name"), [("h264", "a.mp4"), ("h264", "a.mkv"), ("h265", "a.mp4"), ("h265", "a.mkv")]
 )

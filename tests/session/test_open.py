@@ -464,6 +464,7 @@ async def test_recording_events_are_emitted_once(tmp_path: Path, generation: int
 # -- the end --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.realtime
 async def test_hundreds_of_cameras_close_in_time_whatever_hangs() -> None:
     async def deaf() -> None:
         gate = asyncio.get_running_loop().create_future()

@@ -130,6 +130,7 @@ async def test_killed_before_t0_nothing_records_afterwards(tmp_path: Path) -> No
     assert [camera.files for camera in manifest.cameras] == [[], []]
 
 
+@pytest.mark.realtime
 async def test_killed_while_recording_resume_stops_and_downloads(tmp_path: Path) -> None:
     take = tmp_path / "take"
     async with both(tmp_path) as devices:

@@ -254,6 +254,7 @@ async def test_misuse_is_refused_before_anything_happens(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.realtime
 async def test_hundreds_of_cameras_in_one_take(tmp_path: Path) -> None:
     cameras = [ScriptedCamera(f"camera{n}", scheduled=n % 2 == 0, clock=0.0) for n in range(300)]
     most = 0

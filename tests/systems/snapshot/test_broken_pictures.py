@@ -193,6 +193,7 @@ async def session() -> AsyncIterator[Session]:
         yield session
 
 
+@pytest.mark.realtime
 @pytest.mark.parametrize("verify", [None, verify_file])
 @pytest.mark.parametrize(
     ("kind", "word", "frames"),

@@ -132,6 +132,7 @@ async def test_start_without_a_stream_times_out(tmp_path: Path) -> None:
             await made.client.stop_stream(0)
 
 
+@pytest.mark.realtime
 async def test_start_waits_for_a_late_stream(tmp_path: Path) -> None:
     async with rig(ServerFaults(stream_after=0.7)) as made:
         started = await made.client.start_stream_with_recording(made.camera, PICTURE, output_dir=tmp_path)
