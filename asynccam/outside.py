@@ -111,10 +111,13 @@ def is_suspicious(data: bytes | bytearray) -> bool:
 
     Pieces must overlap by `OVERLAP` bytes.
     """
-    if b"\\u" in data and _ESCAPED.search(data) is not None:
+    # One byte is found faster than two. Every digit becomes a 0: faster than a regular expression.
+    if b"\\" in data and b"\\u" in data and _ESCAPED.search(data) is not None:
         return True
-    shape = data.translate(_SHAPE)  # every digit is a 0: several times faster than a regular expression
-    return _LONG in shape or (b"0e" in shape and (b"0e000" in shape or b"0e+000" in shape))
+    shape = data.translate(_SHAPE)
+    if _LONG in shape:
+        return True
+    return (b"e000" in shape and b"0e000" in shape) or (b"e+000" in shape and b"0e+000" in shape)
 
 
 def _read_slowly(data: bytes | bytearray, *, lenient: bool) -> Any:

@@ -6,6 +6,7 @@ after a reconnect where the caller allows that. See docs/reconnecting.md.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,7 @@ from asynccam.errors import (
     TimeoutError,
 )
 from asynccam.net.jsonrpc_codec import (
+    EVENT_TYPES,
     ErrorReply,
     Event,
     JsonRpcCodec,
@@ -71,7 +73,8 @@ class RpcError(FatalError):
 class _PendingCall:
     method: str
     future: "asyncio.Future[Any]"
-    timer: asyncio.TimerHandle | None = None
+    timeout: float
+    until: float  # loop time, or infinity
 
 
 class JsonRpcConnection:
@@ -87,7 +90,7 @@ class JsonRpcConnection:
         self.codec = JsonRpcCodec()
         self._on_notification = on_notification
         self._on_unexpected = on_unexpected
-        self._calls: set[_PendingCall] = set()
+        self._sweep: asyncio.TimerHandle | None = None  # at the earliest deadline, or before
         self.socket: WebSocket  # set by `open`
         self._answered = False
         self._loop = asyncio.get_running_loop()
@@ -116,7 +119,7 @@ class JsonRpcConnection:
     @property
     def pending(self) -> int:
         """Number of calls without an answer."""
-        return len(self._calls)
+        return len(self.codec.contexts)
 
     async def call(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
@@ -132,11 +135,12 @@ class JsonRpcConnection:
         if not self.socket.is_writable:
             async with deadline(timeout, f"room to send {method} to {self.name}"):
                 await self.socket.drain()
-        request_id, call = self._send_request(method, params, timeout)
+        request_id, future = self._send_request(method, params, timeout)
         try:
-            return await call.future
-        finally:
-            self._forget(request_id, call)
+            return await future
+        except BaseException:
+            self.codec.forget(request_id)
+            raise
 
     def post(
         self, method: str, params: Params = None, *, timeout: float | None = DEFAULT_TIMEOUT
@@ -150,15 +154,15 @@ class JsonRpcConnection:
             ConnectionError: Not connected; nothing was sent.
             UsageError: The parameters cannot be JSON.
         """
-        request_id, call = self._send_request(method, params, timeout)
+        request_id, future = self._send_request(method, params, timeout)
 
         def done(future: "asyncio.Future[Any]") -> None:
-            self._forget(request_id, call)
+            self.codec.forget(request_id)
             if not future.cancelled():
                 future.exception()  # retrieved: the caller may not await it
 
-        call.future.add_done_callback(done)
-        return call.future
+        future.add_done_callback(done)
+        return future
 
     async def aclose(self) -> None:
         """Close the connection; open calls fail."""
@@ -166,42 +170,51 @@ class JsonRpcConnection:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _send_request(self, method: str, params: Params, timeout: float | None) -> tuple[int, _PendingCall]:
+    def _send_request(
+        self, method: str, params: Params, timeout: float | None
+    ) -> tuple[int, "asyncio.Future[Any]"]:
         socket = self.socket
         if not socket.is_open:
             raise ConnectionError(
                 f"{method} was not sent, as {self.name} is not connected{socket.close_reason}"
             )
-        call = _PendingCall(method, self._loop.create_future())
+        future = self._loop.create_future()
+        limit = math.inf if timeout is None else timeout
+        call = _PendingCall(method, future, limit, self._loop.time() + limit)
         # Registered before it is sent: an answer may come in the same turn of the loop.
         request_id, message = self.codec.request(method, params, context=call)
-        self._calls.add(call)
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("%s: request %s %s %s", self.name, request_id, method, loggable(params))
         try:
             socket.send(message)
         except BaseException:
-            self._forget(request_id, call)
+            self.codec.forget(request_id)
             raise
-        if timeout is not None:
-            call.timer = self._loop.call_later(timeout, self._on_timeout, call, timeout)
-        return request_id, call
+        if self._sweep is None or call.until < self._sweep.when():
+            self._sweep_at(call.until)
+        return request_id, future
 
-    def _forget(self, request_id: int, call: _PendingCall) -> None:
-        if call.timer is not None:
-            call.timer.cancel()
-        self._calls.discard(call)
-        self.codec.forget(request_id)
+    def _sweep_at(self, when: float) -> None:
+        """Check deadlines at a time: one timer serves all calls; one for each costs as much as its frame."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep = None if when == math.inf else self._loop.call_at(when, self._end_overdue_calls)
 
-    def _on_timeout(self, call: _PendingCall, timeout: float) -> None:
-        if not call.future.done():
-            text = f"{self.name} did not answer {call.method} within {timeout:g} s"
-            call.future.set_exception(TimeoutError(text, maybe_executed=True))
+    def _end_overdue_calls(self) -> None:
+        now, earliest = self._loop.time(), math.inf
+        for call in tuple(self.codec.contexts):
+            if call.until > now:
+                earliest = min(earliest, call.until)
+            elif not call.future.done():
+                text = f"{self.name} did not answer {call.method} within {call.timeout:g} s"
+                call.future.set_exception(TimeoutError(text, maybe_executed=True))
+        self._sweep = None
+        self._sweep_at(earliest)
 
     def _on_closed(self, closed: "asyncio.Future[CloseInfo]") -> None:
         reason = closed.result().reason
-        # The codec has read all of a batch: answers that will not be dispatched are not pending there.
-        for call in tuple(self._calls):
+        self._sweep_at(math.inf)
+        for call in tuple(self.codec.contexts):
             if not call.future.done():
                 text = f"the connection to {self.name} was lost before {call.method} was answered: {reason}"
                 call.future.set_exception(ConnectionError(text, maybe_executed=True))
@@ -212,11 +225,7 @@ class JsonRpcConnection:
         """Dispatch a message; the parts of a large one or of a batch in steps, as the reader has time."""
         if len(message) > _LARGE_MESSAGE:
             return self._dispatch_large(message)
-        events = self.codec.receive(message)
-        if len(events) > 1:
-            return self._dispatch_each(events)
-        self._dispatch(events[0])
-        return None
+        return self._dispatch_received(self.codec.receive(message))
 
     def _dispatch_large(self, message: bytes) -> Iterator[None]:
         values, suspicious = 0, False
@@ -228,12 +237,14 @@ class JsonRpcConnection:
             if values > limit:
                 raise RemoteProtocolError(f"{self.name} sent a message of more than {limit:,} values")
             yield
-        yield from self._dispatch_each(self.codec.receive(message, suspicious=suspicious))
+        yield from self._dispatch_received(self.codec.receive(message, suspicious=suspicious)) or ()
 
-    def _dispatch_each(self, events: list[Event]) -> Iterator[None]:
-        for event in events:
-            self._dispatch(event)
-            yield
+    def _dispatch_received(self, received: Event | Iterator[Event]) -> Iterator[None] | None:
+        if isinstance(received, EVENT_TYPES):
+            self._dispatch(received)
+            return None
+        # `map` decodes each part of a batch when it is its turn.
+        return map(self._dispatch, received)
 
     def _dispatch(self, event: Event) -> None:
         if _LOG.isEnabledFor(logging.DEBUG):

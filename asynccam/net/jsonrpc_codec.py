@@ -8,6 +8,7 @@ See docs/protocols/mediamtx.md.
 """
 
 from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from asynccam.outside import read_json
 Params = dict[str, Any] | list[Any] | None
 
 _NOTHING: Final = object()
+_MAX_DIGITS: Final = 20
 _MAX_BATCH: Final = 1000
 """Answers and notifications in one array; requests are never sent in arrays."""
 
@@ -61,6 +63,7 @@ class UnexpectedMessage:
 
 
 Event = Result | ErrorReply | Notification | UnexpectedMessage
+EVENT_TYPES: Final = (Notification, Result, ErrorReply, UnexpectedMessage)
 
 
 class JsonRpcCodec:
@@ -68,13 +71,18 @@ class JsonRpcCodec:
 
     def __init__(self) -> None:
         self._next = 1
-        self._pending: dict[str, tuple[int, Any]] = {}
+        self._pending: dict[int, Any] = {}  # request id -> context
         self.unexpected: Counter[str] = Counter()  # messages that fitted nothing, by kind
 
     @property
     def pending(self) -> frozenset[int]:
         """Ids of the requests that have no answer yet."""
-        return frozenset(request_id for request_id, _ in self._pending.values())
+        return frozenset(self._pending)
+
+    @property
+    def contexts(self) -> Collection[Any]:
+        """Contexts of the requests that have no answer yet, in the order of the requests."""
+        return self._pending.values()
 
     def request(self, method: str, params: Params = None, *, context: Any = None) -> tuple[int, bytes]:
         """Return a request's id and its JSON document in UTF-8; it is unanswered from here on.
@@ -87,29 +95,33 @@ class JsonRpcCodec:
         request_id = self._next
         self._next += 1
         body = _encode(method, params, request_id)
-        self._pending[str(request_id)] = request_id, context
+        self._pending[request_id] = context
         return request_id, body
 
     def forget(self, request_id: int) -> None:
         """Forget a request; an answer to it is unexpected."""
-        self._pending.pop(str(request_id), None)
+        self._pending.pop(request_id, None)
 
-    def receive(self, frame: bytes | str, *, suspicious: bool | None = None) -> list[Event]:
-        """Decode a received frame; never raises. ``suspicious`` as of `asynccam.outside.read_json`."""
+    def receive(self, frame: bytes | str, *, suspicious: bool | None = None) -> Event | Iterator[Event]:
+        """Decode a received frame; never raises. ``suspicious`` as of `asynccam.outside.read_json`.
+
+        Returns:
+            Its event, or the events of a batch, each of which is decoded when it is asked for.
+        """
         try:
             document = read_json(frame, lenient=True, suspicious=suspicious)
         except ValueError:
-            return [self._unexpected("not-json", frame)]
+            return self._unexpected("not-json", frame)
         if type(document) is dict:
-            return [self._decode(document)]
-        if type(document) is list and len(document) > _MAX_BATCH:
-            return [self._unexpected("long-batch", f"{len(document)} parts")]
-        if type(document) is list and document:
-            return [
-                self._decode(part) if type(part) is dict else self._unexpected("not-an-object", part)
-                for part in document
-            ]
-        return [self._unexpected("not-an-object", document)]
+            return self._decode(document)
+        if type(document) is not list or not document:
+            return self._unexpected("not-an-object", document)
+        if len(document) > _MAX_BATCH:
+            return self._unexpected("long-batch", f"{len(document)} parts")
+        return map(self._decode_part, document)
+
+    def _decode_part(self, part: Any) -> Event:
+        return self._decode(part) if type(part) is dict else self._unexpected("not-an-object", part)
 
     def _decode(self, document: dict[str, Any]) -> Event:
         method = document.get("method", _NOTHING)
@@ -125,18 +137,26 @@ class JsonRpcCodec:
         given = document.get("id")
         # JSON-RPC 2.0, 5: the id must be the same value. Some peers return a number as a string, which counts
         # as the same; True and 1.0 do not.
-        own = self._pending.pop(str(given), None) if type(given) in (int, str) else None
-        if own is None:
+        request_id = given if type(given) is int else _number(given)
+        context = self._pending.pop(request_id, _NOTHING)
+        if context is _NOTHING:
             return self._unexpected(
                 "error-without-id" if given is None and error is not None else "unknown-id", document
             )
         if error is None:
-            return Result(own[0], document["result"], own[1])
-        return _failure(*own, error)
+            return Result(request_id, document["result"], context)
+        return _failure(request_id, context, error)
 
     def _unexpected(self, kind: str, what: object) -> UnexpectedMessage:
         self.unexpected[kind] += 1
         return UnexpectedMessage(kind, repr(what)[:200])
+
+
+def _number(given: object) -> int:
+    """Return the id that is a number as text; no id of ours if it is anything else."""
+    if type(given) is str and len(given) < _MAX_DIGITS and given.isascii() and given.isdecimal():
+        return 0 if given[0] == "0" else int(given)
+    return 0
 
 
 def _failure(request_id: int, context: Any, error: Any) -> ErrorReply:

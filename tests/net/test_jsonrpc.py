@@ -159,6 +159,38 @@ async def test_call_cancelled_is_forgotten(server: RpcServer, client: JsonRpcCli
     assert await client.call("ping", [1]) == [1]
 
 
+async def test_calls_end_each_at_its_own_deadline(server: RpcServer, client: JsonRpcClient) -> None:
+    server.handler = never
+    ended: list[float] = []
+
+    async def call(timeout: float) -> None:
+        with pytest.raises(TimeoutError, match=f"did not answer n within {timeout:g} s"):
+            await client.call("n", timeout=timeout)
+        ended.append(timeout)
+
+    waiting = asyncio.create_task(client.call("n", timeout=30))
+    await asyncio.gather(*(call(timeout) for timeout in (0.3, 0.1, 0.5, 0.2, 0.4)))
+    assert ended == [0.1, 0.2, 0.3, 0.4, 0.5]
+    waiting.cancel()
+
+
+async def test_calls_share_a_timer(
+    server: RpcServer, client: JsonRpcClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    timers: list[float] = []
+    call_at = loop.call_at
+
+    def counted(when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        timers.append(when)
+        return call_at(when, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    for _ in range(5):
+        await asyncio.gather(*(client.call("echo", [n], timeout=30) for n in range(100)))
+    assert len([when for when in timers if when > loop.time() + 25]) <= 1
+
+
 async def test_lost_connection_fails_open_calls_at_once(server: RpcServer, client: JsonRpcClient) -> None:
     server.handler = never
     tasks = [asyncio.create_task(client.call("start_recording", timeout=30)) for _ in range(20)]

@@ -7,12 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccam.errors import UsageError
-from asynccam.net.jsonrpc_codec import ErrorReply, JsonRpcCodec, Notification, Result, UnexpectedMessage
+from asynccam.net.jsonrpc_codec import (
+    EVENT_TYPES,
+    ErrorReply,
+    Event,
+    JsonRpcCodec,
+    Notification,
+    Result,
+    UnexpectedMessage,
+)
 
 
 @pytest.fixture
 def caller() -> JsonRpcCodec:
     return JsonRpcCodec()
+
+
+def received(caller: JsonRpcCodec, frame: bytes | str) -> list[Event]:
+    got = caller.receive(frame)
+    return [got] if isinstance(got, EVENT_TYPES) else list(got)
 
 
 def test_codec_request_is_one_numbered_document(caller: JsonRpcCodec) -> None:
@@ -31,27 +44,27 @@ def test_codec_request_is_one_numbered_document(caller: JsonRpcCodec) -> None:
 
 def test_codec_result_of_a_request(caller: JsonRpcCodec) -> None:
     request_id, _ = caller.request("ping")
-    assert caller.receive(b'{"jsonrpc":"2.0","id":1,"result":"pong"}') == [Result(request_id, "pong")]
+    assert received(caller, b'{"jsonrpc":"2.0","id":1,"result":"pong"}') == [Result(request_id, "pong")]
     assert not caller.pending
 
 
 def test_codec_null_result(caller: JsonRpcCodec) -> None:
     caller.request("noop")
-    assert caller.receive('{"jsonrpc":"2.0","id":1,"result":null}') == [Result(1, None)]
+    assert received(caller, '{"jsonrpc":"2.0","id":1,"result":null}') == [Result(1, None)]
 
 
 def test_codec_results_out_of_order(caller: JsonRpcCodec) -> None:
     caller.request("a")
     caller.request("b")
-    assert caller.receive(b'{"id":2,"result":"b"}') == [Result(2, "b")]
-    assert caller.receive(b'{"id":1,"result":"a"}') == [Result(1, "a")]
+    assert received(caller, b'{"id":2,"result":"b"}') == [Result(2, "b")]
+    assert received(caller, b'{"id":1,"result":"a"}') == [Result(1, "a")]
 
 
 def test_codec_id_as_text_or_number(caller: JsonRpcCodec) -> None:
     caller.request("a")
     caller.request("b")
-    assert caller.receive(b'{"id":"1","result":0}') == [Result(1, 0)]
-    assert caller.receive(b'{"id":2,"result":0,"metadata":{"ms":3}}') == [Result(2, 0)]
+    assert received(caller, b'{"id":"1","result":0}') == [Result(1, 0)]
+    assert received(caller, b'{"id":2,"result":0,"metadata":{"ms":3}}') == [Result(2, 0)]
 
 
 @pytest.mark.parametrize(
@@ -67,20 +80,22 @@ def test_codec_id_as_text_or_number(caller: JsonRpcCodec) -> None:
 )
 def test_codec_error_reply(caller: JsonRpcCodec, error: bytes, expected: ErrorReply) -> None:
     caller.request("x")
-    assert caller.receive(b'{"jsonrpc":"2.0","id":1,"error":' + error + b"}") == [expected]
+    assert received(caller, b'{"jsonrpc":"2.0","id":1,"error":' + error + b"}") == [expected]
 
 
 def test_codec_error_beside_a_result(caller: JsonRpcCodec) -> None:
     caller.request("x")
     caller.request("y")
-    assert caller.receive(b'{"id":1,"result":5,"error":{"code":1,"message":"m"}}') == [ErrorReply(1, 1, "m")]
-    assert caller.receive(b'{"id":2,"result":5,"error":null}') == [Result(2, 5)]
+    assert received(caller, b'{"id":1,"result":5,"error":{"code":1,"message":"m"}}') == [
+        ErrorReply(1, 1, "m")
+    ]
+    assert received(caller, b'{"id":2,"result":5,"error":null}') == [Result(2, 5)]
 
 
 def test_codec_distinguishes_notifications(caller: JsonRpcCodec) -> None:
     frame = b'{"jsonrpc":"2.0","method":"camera_status_update","params":{"device":"/dev/video0"}}'
-    assert caller.receive(frame) == [Notification("camera_status_update", {"device": "/dev/video0"})]
-    assert caller.receive(b'{"method":"tick","id":null}') == [Notification("tick")]
+    assert received(caller, frame) == [Notification("camera_status_update", {"device": "/dev/video0"})]
+    assert received(caller, b'{"method":"tick","id":null}') == [Notification("tick")]
 
 
 @pytest.mark.parametrize(
@@ -113,29 +128,48 @@ def test_codec_distinguishes_notifications(caller: JsonRpcCodec) -> None:
 )
 def test_codec_unexpected_messages_are_counted(caller: JsonRpcCodec, frame: bytes | str, kind: str) -> None:
     caller.request("ping")
-    [event] = caller.receive(frame)
+    [event] = received(caller, frame)
     assert isinstance(event, UnexpectedMessage)
     assert event.kind == kind
     assert len(event.detail) <= 200
     assert caller.unexpected == {kind: 1}
-    assert caller.receive(b'{"id":1,"result":"still here"}') == [Result(1, "still here")]
+    assert received(caller, b'{"id":1,"result":"still here"}') == [Result(1, "still here")]
 
 
 def test_codec_batch(caller: JsonRpcCodec) -> None:
     caller.request("a")
     caller.request("b")
-    events = caller.receive(
-        b'[{"id":2,"result":2},7,{"method":"tick"},{"id":1,"error":{"code":5,"message":"no"}}]'
+    events = received(
+        caller, b'[{"id":2,"result":2},7,{"method":"tick"},{"id":1,"error":{"code":5,"message":"no"}}]'
     )
     assert events[0] == Result(2, 2)
     assert isinstance(events[1], UnexpectedMessage)
     assert events[2:] == [Notification("tick"), ErrorReply(1, 5, "no")]
 
 
+def test_codec_batch_is_decoded_as_it_is_read(caller: JsonRpcCodec) -> None:
+    caller.request("a")
+    caller.request("b")
+    events = caller.receive(b'[{"id":1,"result":1},{"id":2,"result":2}]')
+    assert not isinstance(events, EVENT_TYPES)
+    assert next(events) == Result(1, 1)
+    assert caller.pending == {2}  # not answered, if the rest is never read
+    assert next(events) == Result(2, 2)
+
+
+@pytest.mark.parametrize("text", ["01", "1.0", "+1", " 1", "1 ", "", "one", "\u0661", "1" * 5000])
+def test_codec_id_as_other_text_is_unknown(caller: JsonRpcCodec, text: str) -> None:
+    caller.request("a")
+    [event] = received(caller, json.dumps({"id": text, "result": 0}))
+    assert isinstance(event, UnexpectedMessage)
+    assert event.kind == "unknown-id"
+    assert caller.pending == {1}
+
+
 def test_codec_duplicate_reply_is_unexpected(caller: JsonRpcCodec) -> None:
     caller.request("a")
-    assert caller.receive(b'{"id":1,"result":1}') == [Result(1, 1)]
-    [again] = caller.receive(b'{"id":1,"result":2}')
+    assert received(caller, b'{"id":1,"result":1}') == [Result(1, 1)]
+    [again] = received(caller, b'{"id":1,"result":2}')
     assert isinstance(again, UnexpectedMessage)
 
 
@@ -143,7 +177,7 @@ def test_codec_reply_to_a_forgotten_request_is_unexpected(caller: JsonRpcCodec) 
     request_id, _ = caller.request("slow")
     caller.forget(request_id)
     caller.forget(request_id)
-    [event] = caller.receive(b'{"id":1,"result":1}')
+    [event] = received(caller, b'{"id":1,"result":1}')
     assert isinstance(event, UnexpectedMessage)
     assert event.kind == "unknown-id"
 
@@ -151,7 +185,7 @@ def test_codec_reply_to_a_forgotten_request_is_unexpected(caller: JsonRpcCodec) 
 def test_codec_reply_of_16_mib(caller: JsonRpcCodec) -> None:
     caller.request("log")
     text = "x" * (16 * 1024 * 1024)
-    assert caller.receive(b'{"id":1,"result":"' + text.encode() + b'"}') == [Result(1, text)]
+    assert received(caller, b'{"id":1,"result":"' + text.encode() + b'"}') == [Result(1, text)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, object()}, "\ud800"])
@@ -170,7 +204,7 @@ def test_codec_text_nan_and_infinity(caller: JsonRpcCodec) -> None:
 def test_codec_any_frame_gives_events(frame: bytes | str) -> None:
     caller = JsonRpcCodec()
     caller.request("a")
-    assert caller.receive(frame)
+    assert received(caller, frame)
 
 
 JSON = st.recursive(
@@ -190,7 +224,7 @@ JSON = st.recursive(
 def test_codec_any_json_answers_at_most_once(document: object) -> None:
     caller = JsonRpcCodec()
     caller.request("a")
-    events = caller.receive(json.dumps(document).encode())
+    events = received(caller, json.dumps(document).encode())
     assert events
     answers = [event for event in events if isinstance(event, (Result, ErrorReply))]
     assert len(answers) <= 1
@@ -202,7 +236,7 @@ def test_codec_any_json_answers_at_most_once(document: object) -> None:
 def test_codec_result_round_trip(value: object) -> None:
     caller = JsonRpcCodec()
     request_id, _ = caller.request("a")
-    [event] = caller.receive(json.dumps({"jsonrpc": "2.0", "id": request_id, "result": value}))
+    [event] = received(caller, json.dumps({"jsonrpc": "2.0", "id": request_id, "result": value}))
     assert event == Result(request_id, value)
 
 
@@ -210,14 +244,15 @@ def test_codec_result_round_trip(value: object) -> None:
 def test_codec_numbers_out_of_bounds_become_null(number: str) -> None:
     caller = JsonRpcCodec()
     request_id, _ = caller.request("a")
-    [event] = caller.receive(f'{{"id": {request_id}, "result": {{"fps": {number}, "name": "a\\ud800"}}}}')
+    [event] = received(caller, f'{{"id": {request_id}, "result": {{"fps": {number}, "name": "a\\ud800"}}}}')
     assert event == Result(request_id, {"fps": None, "name": "a?"})
 
 
 def test_codec_lone_surrogate_in_an_error_is_replaced() -> None:
     caller = JsonRpcCodec()
     request_id, _ = caller.request("a")
-    [event] = caller.receive(
-        rf'{{"id": {request_id}, "error": {{"code": 7, "message": "a\udfff", "data": {{"\ud800": 1}}}}}}'
+    [event] = received(
+        caller,
+        rf'{{"id": {request_id}, "error": {{"code": 7, "message": "a\udfff", "data": {{"\ud800": 1}}}}}}',
     )
     assert event == ErrorReply(request_id, 7, "a?", {"?": 1})
