@@ -20,7 +20,6 @@ from asynccam.errors import (
     TimeoutError,
 )
 from asynccam.net.jsonrpc_codec import (
-    EVENT_TYPES,
     ErrorReply,
     Event,
     JsonRpcCodec,
@@ -239,9 +238,9 @@ class JsonRpcConnection:
             yield
         yield from self._dispatch_received(self.codec.receive(message, suspicious=suspicious)) or ()
 
-    def _dispatch_received(self, received: Event | Iterator[Event]) -> Iterator[None] | None:
-        if isinstance(received, EVENT_TYPES):
-            self._dispatch(received)
+    def _dispatch_received(self, received: tuple[Event] | Iterator[Event]) -> Iterator[None] | None:
+        if isinstance(received, tuple):
+            self._dispatch(received[0])
             return None
         # `map` decodes each part of a batch when it is its turn.
         return map(self._dispatch, received)

@@ -63,7 +63,6 @@ class UnexpectedMessage:
 
 
 Event = Result | ErrorReply | Notification | UnexpectedMessage
-EVENT_TYPES: Final = (Notification, Result, ErrorReply, UnexpectedMessage)
 
 
 class JsonRpcCodec:
@@ -102,22 +101,24 @@ class JsonRpcCodec:
         """Forget a request; an answer to it is unexpected."""
         self._pending.pop(request_id, None)
 
-    def receive(self, frame: bytes | str, *, suspicious: bool | None = None) -> Event | Iterator[Event]:
+    def receive(
+        self, frame: bytes | str, *, suspicious: bool | None = None
+    ) -> tuple[Event] | Iterator[Event]:
         """Decode a received frame; never raises. ``suspicious`` as of `asynccam.outside.read_json`.
 
         Returns:
-            Its event, or the events of a batch, each of which is decoded when it is asked for.
+            Its event in a tuple, or the events of a batch, each of which is decoded when it is asked for.
         """
         try:
             document = read_json(frame, lenient=True, suspicious=suspicious)
         except ValueError:
-            return self._unexpected("not-json", frame)
+            return (self._unexpected("not-json", frame),)
         if type(document) is dict:
-            return self._decode(document)
+            return (self._decode(document),)
         if type(document) is not list or not document:
-            return self._unexpected("not-an-object", document)
+            return (self._unexpected("not-an-object", document),)
         if len(document) > _MAX_BATCH:
-            return self._unexpected("long-batch", f"{len(document)} parts")
+            return (self._unexpected("long-batch", f"{len(document)} parts"),)
         return map(self._decode_part, document)
 
     def _decode_part(self, part: Any) -> Event:
