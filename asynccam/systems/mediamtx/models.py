@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from asynccam.errors import RemoteProtocolError
+from asynccam.systems.mediamtx.plain_reader import PlainReader
 
 R = TypeVar("R", bound="ServiceResult")
 
@@ -31,6 +32,8 @@ _NUMBERS: Final = _TIMES | _FIGURES | {"total", "limit", "offset", "connected"}
 
 _OTHER_NAMES: Final = frozenset({"device_path", "recording_id"})
 """The SDK's names for fields that the service names differently."""
+_STREAM_URL: Final = "stream_url"
+"""The SDK's name for the URL that the service names ``streams.rtsp``."""
 
 
 def _seconds(value: Any) -> Any:
@@ -97,6 +100,9 @@ class ServiceResult(BaseModel):
     @classmethod
     def read(cls: type[R], value: Any, *, method: str) -> R:
         """Parse the ``result`` of ``method``, or raise `RemoteProtocolError`."""
+        reader: PlainReader[R] | None = PLAIN_READERS.get(cls)  # none for a subclass, which may validate more
+        if reader is not None and (plain := reader.read(value)) is not None:
+            return plain
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -158,9 +164,9 @@ class CameraInfo(ServiceResult):
     @classmethod
     def _stream_url(cls, value: Any) -> Any:
         """Accept the SDK's name of the RTSP stream, for programs that make a camera themselves."""
-        if isinstance(value, Mapping) and "stream_url" in value and not value.get("streams"):
-            rest = {name: given for name, given in value.items() if name != "stream_url"}
-            return {**rest, "streams": {"rtsp": value["stream_url"]}}
+        if isinstance(value, Mapping) and _STREAM_URL in value and not value.get("streams"):
+            rest = {name: given for name, given in value.items() if name != _STREAM_URL}
+            return {**rest, "streams": {"rtsp": value[_STREAM_URL]}}
         return value
 
     @property
@@ -295,3 +301,10 @@ class Report(ServiceResult):
     @classmethod
     def _any(cls, value: Any) -> Any:
         return value if isinstance(value, Mapping) else {"value": value}
+
+
+PLAIN_READERS: Final[dict[type[ServiceResult], PlainReader[Any]]] = {}
+"""Readers of what comes often or in long lists: notifications, cameras and files."""
+for _model in (Streams, Metrics, CameraInfo, CameraList, RecordingInfo, FileInfo, FileList):
+    # In an order in which the models of a model's fields come first.
+    PLAIN_READERS[_model] = PlainReader(_model, PLAIN_READERS, _OTHER_NAMES | {_STREAM_URL})
