@@ -26,6 +26,7 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _ESCAPED: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SHAPE: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG: Final = b"0" * 19
+_BEFORE_NUMBER: Final = b" \t\r\n:,[-"
 
 
 def clean_text(text: str, *, most: int | None = None) -> str:
@@ -115,9 +116,25 @@ def is_suspicious(data: bytes | bytearray) -> bool:
     if b"\\" in data and b"\\u" in data and _ESCAPED.search(data) is not None:
         return True
     shape = data.translate(_SHAPE)
-    if _LONG in shape:
+    if _LONG in shape and _has_number(shape, _LONG, digits=b"0"):
         return True
-    return (b"e000" in shape and b"0e000" in shape) or (b"e+000" in shape and b"0e+000" in shape)
+    return (b"e000" in shape and _has_number(shape, b"0e000", digits=b"0.")) or (
+        b"e+000" in shape and _has_number(shape, b"0e+000", digits=b"0.")
+    )
+
+
+def _has_number(shape: bytes | bytearray, part: bytes, *, digits: bytes) -> bool:
+    """Return whether some ``part`` belongs to a number: not to a name, a digest, or the digits of a fraction.
+
+    A number begins behind `_BEFORE_NUMBER`, or before this piece; ``digits`` are what it has before the part.
+    """
+    start = shape.find(part)
+    while start >= 0:
+        before = shape[max(0, start - OVERLAP) : start].rstrip(digits)
+        if not before or before[-1] in _BEFORE_NUMBER:
+            return True
+        start = shape.find(part, start + len(part))
+    return False
 
 
 def _read_slowly(data: bytes | bytearray, *, lenient: bool) -> Any:

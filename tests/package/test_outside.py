@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynccam.outside import MAX_DEPTH, clean_json, clean_text, is_bounded, read_json
+from asynccam.outside import MAX_DEPTH, clean_json, clean_text, is_bounded, is_suspicious, read_json
 
 ANY_TEXT = st.text(st.characters(codec=None))
 ANY_JSON = st.recursive(
@@ -77,6 +77,27 @@ def test_read_json_numbers_out_of_bounds(text: str) -> None:
 @pytest.mark.parametrize("number", [0, -1, 2**63, 2**64 - 1, -(2**63), 1790000000123456789, 1.5e300, 5e-324])
 def test_read_json_numbers_within_bounds(number: float) -> None:
     assert read_json(json.dumps(number)) == number
+
+
+@pytest.mark.parametrize("before", ["", " ", "[", '{"a":', "[1,", "[-"])
+@pytest.mark.parametrize("number", ["1e999", "1.5E+400", "12e0400", "9" * 20, "9" * 40])
+def test_suspicious_numbers(before: str, number: str) -> None:
+    assert is_suspicious(f"{before}{number}".encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[0.00004052700783185025,-1.0000000000000000000001]",
+        '{"sha256":"12e3456789a1234567890123456789f9e999"}',
+        '{"name":"P1234567890123456789012e500.mp4"}',
+        '"12345678901234567890123"',
+    ],
+)
+def test_digits_of_fractions_and_names_are_not_suspicious(text: str) -> None:
+    assert not is_suspicious(text.encode())
+    assert read_json(text) == json.loads(text)
+    assert clean_json(text) is text
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 2_000, 100_000])
