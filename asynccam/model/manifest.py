@@ -6,7 +6,7 @@ docs/manifest.schema.json is the JSON schema.
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,6 +30,9 @@ MANIFEST_VERSION: Final = 2
 _MAX_BYTES: Final = 64 << 20
 """Maximum size of a manifest; one with ten thousand files has about ten million bytes."""
 _MAX_REPAIRS: Final = 4
+_NO_CAMERAS: Final = b'\n  "cameras": []'
+"""Stands once in the JSON of a manifest: all other text is indented further or has no bare newline."""
+_INDENTATION: Final = b"\n    "
 _MAX_POINTS: Final = 24
 """Measurements kept of one clock: a line through them is fitted at every save of the manifest."""
 
@@ -480,7 +483,24 @@ class Manifest(Record):
 
     def to_bytes(self) -> bytes:
         """Return the manifest as it is written to disk."""
-        return record_bytes(self)
+        return b"".join(self.parts())
+
+    def parts(self, cameras: int = 64) -> Iterator[bytes]:
+        """Yield what `to_bytes` returns in pieces, each of them with at most so many ``cameras``.
+
+        A piece has the state of its cameras at the moment it is made.
+        """
+        if not self.cameras:
+            yield record_bytes(self)
+            return
+        head, marker, tail = record_bytes(self.model_copy(update={"cameras": []})).partition(_NO_CAMERAS)
+        yield head + marker[:-1]
+        for index in range(0, len(self.cameras), cameras):
+            piece = b",".join(
+                b"\n" + record_bytes(camera)[:-1] for camera in self.cameras[index : index + cameras]
+            )
+            yield (b"," if index else b"") + piece.replace(b"\n", _INDENTATION)
+        yield b"\n  ]" + tail
 
     @classmethod
     def from_bytes(cls, data: bytes, *, source: str = "these bytes") -> Self:

@@ -1,13 +1,14 @@
 """Owned tasks, and blocking work in threads: the only module of asynccam that creates tasks.
 
 Every task has a name and an owner, whose `aclose` cancels and awaits it. A failing task is reported once, to
-the owner's ``on_failure``.
+the owner's ``on_failure``. `in_turn` spreads what hundreds of tasks do at once over turns of the event loop.
 """
 
 import asyncio
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -106,11 +107,13 @@ class TaskScope:
     async def gather(self, jobs: Mapping[K, Coroutine[Any, Any, T]], *, name: str) -> dict[K, T | Exception]:
         """Run all jobs concurrently to their ends, and return each one's result or exception by key.
 
-        Cancelling the caller cancels every job and waits for them.
+        Hundreds of jobs start in several turns of the event loop, see `in_turn`. Cancelling the caller
+        cancels every job and waits for them.
         """
         tasks: dict[K, asyncio.Task[T]] = {}
         try:
             for key, job in jobs.items():
+                await in_turn()
                 tasks[key] = self._create(job, f"{name}[{key}]")
             if tasks:
                 await asyncio.wait(tasks.values())
@@ -260,6 +263,62 @@ async def finish_on_error(end: Callable[[], Awaitable[object]]) -> AsyncIterator
     except BaseException:
         await finish(end())
         raise
+
+
+# -- work spread over turns of the event loop ---------------------------------------------------
+
+_PER_TURN: Final = 32
+"""Tasks that `in_turn` lets through in one turn: some milliseconds of work, also on a small computer."""
+
+
+class TurnLimiter:
+    """Lets a limited number of tasks go on in each turn of the event loop, in the order of their calls."""
+
+    def __init__(self, per_turn: int = _PER_TURN) -> None:
+        self._per_turn = per_turn
+        self._left = per_turn
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_counting = False  # whether `_begin_turn` is called in the next turn
+
+    async def wait(self) -> None:
+        """Return at once, or in a later turn if the limit of this one is reached."""
+        loop = asyncio.get_running_loop()
+        if not self._is_counting:
+            self._is_counting = True
+            loop.call_soon(self._begin_turn)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _begin_turn(self) -> None:
+        self._left = self._per_turn
+        while self._waiting and self._left:
+            turn = self._waiting.popleft()
+            if not turn.done():  # done if its task was cancelled
+                turn.set_result(None)
+                self._left -= 1
+        self._is_counting = self._left < self._per_turn
+        if self._is_counting:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+
+
+_TURN_LIMITERS: Final["WeakKeyDictionary[asyncio.AbstractEventLoop, TurnLimiter]"] = WeakKeyDictionary()
+
+
+async def in_turn() -> None:
+    """Return at once, or in a later turn of the event loop if 32 tasks passed here in this one already.
+
+    Called before each portion of work that hundreds of tasks may do at the same moment, so that they do not
+    block the loop together.
+    """
+    loop = asyncio.get_running_loop()
+    limiter = _TURN_LIMITERS.get(loop)
+    if limiter is None:
+        limiter = _TURN_LIMITERS[loop] = TurnLimiter()
+    await limiter.wait()
 
 
 # -- a forked child -----------------------------------------------------------------------------

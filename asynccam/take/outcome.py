@@ -76,22 +76,27 @@ def recorded_here(camera: CameraRecord) -> bool:
 
 
 def infer_first_frames(manifest: Manifest) -> None:
-    """Compute every camera's first frame, with its bound, evidence and contradictions.
+    """Compute the first frame of every camera, see `infer_first_frame`."""
+    for camera in manifest.cameras:
+        infer_first_frame(camera, manifest)
+
+
+def infer_first_frame(camera: CameraRecord, manifest: Manifest) -> None:
+    """Compute a camera's first frame, with its bound, evidence and contradictions.
 
     Without an upper limit the time is null. Manifests of version 1, which do not say what an answer means,
     get the time of an answer only if the system's answers are known to mean that the recording has begun.
     """
-    for camera in manifest.cameras:
-        found = first_frame(camera, manifest)
-        camera.evidence = [_record(piece) for piece in found.evidence]
-        camera.contradictions = list(found.contradictions)
-        # Kept as the recorder gave it where that is all there is: a middle and a half lose the last digits.
-        as_given = camera.first_frame_source in (None, "seen")
-        if as_given and found.source == "seen" and not found.contradictions:
-            continue
-        camera.first_frame_at = None if found.interval is None else Moment.of(found.interval.middle)
-        camera.first_frame_bound = None if found.interval is None else found.interval.bound
-        camera.first_frame_source = found.source
+    found = first_frame(camera, manifest)
+    camera.evidence = [_record(piece) for piece in found.evidence]
+    camera.contradictions = list(found.contradictions)
+    # Kept as the recorder gave it where that is all there is: a middle and a half lose the last digits.
+    as_given = camera.first_frame_source in (None, "seen")
+    if as_given and found.source == "seen" and not found.contradictions:
+        return
+    camera.first_frame_at = None if found.interval is None else Moment.of(found.interval.middle)
+    camera.first_frame_bound = None if found.interval is None else found.interval.bound
+    camera.first_frame_source = found.source
 
 
 def first_frame(camera: CameraRecord, manifest: Manifest, *, without: Iterable[str] = ()) -> FirstFrame:

@@ -54,6 +54,7 @@ from asynccam.model.manifest import (
     LateBeginRecord,
     Moment,
     VerdictRecord,
+    record_bytes,
 )
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors
 from asynccam.runtime.tasks import TaskScope, finish
@@ -546,12 +547,12 @@ class Participant:
     # -- the record -----------------------------------------------------------------------------
 
     def journal_facts(self) -> dict[str, Any]:
-        """Return what a journal holds of the camera, as JSON."""
+        """Return what a journal holds of the camera: JSON values, and the record as encoded JSON."""
         return {
             "camera": self.camera.id,
             "may_record": self.may_record and self.record.stopped_at is None,
             "names": list(self.names),
-            "record": self.record.model_dump(mode="json"),
+            "record": record_bytes(self.record),
         }
 
     def fail(self, step: str, error: Exception) -> None:

@@ -39,7 +39,7 @@ from asynccam.model.manifest import (
 from asynccam.model.safe_files import Folder, Root, confined, read_descriptor
 from asynccam.outside import read_json
 from asynccam.runtime.disk import absolute_path, atomic_write, on_disk, storage_errors
-from asynccam.take.outcome import infer_first_frames
+from asynccam.take.outcome import infer_first_frame
 from asynccam.wall_clock import WALL_CLOCK, boot_id, unix_now
 
 try:
@@ -57,6 +57,8 @@ _MAX_LINES: Final = 1 << 40
 """Line numbers beyond this were not written by asynccam."""
 _MAX_LINES_ON_LOOP: Final = 100
 """Lines of a journal that are replayed on the loop; a longer one would block it."""
+_CAMERAS_PER_TURN: Final = 32
+"""Cameras of which the records are read or encoded in one turn of the event loop: some milliseconds."""
 _SAVE_INTERVAL: Final = 1.0
 """Seconds between manifests while files arrive."""
 
@@ -78,6 +80,28 @@ class Entry:
     line: int | None = None  # line number, from 1, or None in older journals
 
 
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Lines of a journal that go to the disk together."""
+
+    lines: list[bytes] = field(default_factory=list)
+    was_given: bool = False  # whether they were given to the thread that writes them
+    error: StorageError | None = None  # why they could not be written
+
+
+def _encode_line(facts: Mapping[str, object]) -> bytes:
+    """Return facts as one line of JSON; ``bytes`` are JSON already."""
+    # `plain` replaces what JSON cannot hold: no answer of a device may keep the line from being written.
+    others = plain({name: value for name, value in facts.items() if not isinstance(value, bytes)})
+    line = json.dumps(others, ensure_ascii=False).encode()[:-1]
+    for name, value in facts.items():
+        if isinstance(value, bytes):
+            # Text in JSON has no bare newline, so only the indentation is dropped.
+            one_line = b"".join(each.lstrip() for each in value.split(b"\n"))
+            line += b", " + json.dumps(name).encode() + b": " + one_line
+    return line + b"}\n"
+
+
 class Journal:
     """A take's journal, open and locked.
 
@@ -93,6 +117,7 @@ class Journal:
         self.boot: str | None = None
         self._fd = -1
         self._writing = asyncio.Lock()
+        self._batch = _Batch()
 
     @property
     def is_open(self) -> bool:
@@ -121,18 +146,31 @@ class Journal:
     async def write(self, event: str, **facts: object) -> None:
         """Append a line, and return once it is on the disk.
 
-        Raises `StateError` if the journal is closed, `StorageError` if the line cannot be written.
+        A fact that is ``bytes`` is JSON already, as `record_bytes` returns it. Lines that are given while
+        others are written go to the disk together, in their order: a thousand cameras answer at the same
+        moment, and each sync takes milliseconds.
+
+        Raises:
+            StateError: The journal is closed.
+            StorageError: The line cannot be written.
         """
         # Wall time may be set before the take is resumed. Elapsed time cannot.
         at, elapsed = WALL_CLOCK.pair()
         self.lines += 1
         head = {"at": at, "elapsed": elapsed, "boot": self.boot, "line": self.lines, "event": event}
-        # `plain` replaces what JSON cannot hold: no answer of a device may keep the line from being written.
-        line = json.dumps(plain(head | facts), ensure_ascii=False) + "\n"
+        batch = self._batch
+        batch.lines.append(_encode_line(head | facts))
         async with self._writing:
-            if not self.is_open:
-                raise StateError(f"{self.path} is closed")
-            await on_disk(self._append, line.encode())
+            if not batch.was_given:  # to the disk, by the task of another of its lines
+                if not self.is_open:
+                    raise StateError(f"{self.path} is closed")
+                batch.was_given, self._batch = True, _Batch()
+                try:
+                    await on_disk(self._append, batch)
+                except StorageError as error:
+                    batch.error = error
+        if batch.error is not None:
+            raise batch.error
 
     async def close(self, *, remove: bool) -> None:
         """Release the take, and remove the journal if it is not needed; harmless when called twice."""
@@ -177,12 +215,15 @@ class Journal:
                 os.write(self._fd, b"\n")  # ends the line that was cut off, before the next is appended
         return read_journal(data)
 
-    def _append(self, line: bytes) -> None:
-        with storage_errors("write to the journal", self.path):
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-            os.fsync(self._fd)
+    def _append(self, batch: "_Batch") -> None:
+        try:
+            with storage_errors("write to the journal", self.path):
+                rest = memoryview(b"".join(batch.lines))
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+                os.fsync(self._fd)
+        except StorageError as error:
+            batch.error = error  # set in the thread: a cancelled caller would not tell the others
 
     def _close(self, remove: bool) -> None:
         fd, self._fd = self._fd, -1
@@ -251,6 +292,7 @@ class TakeDirectory:
         self.path = parent / name  # the directory, absolute once it exists
         self.root = Root(self.path, self.path)  # the same, for `asynccam.model.safe_files.confined`
         self.exists = False
+        self.saving = asyncio.Lock()  # held from reading the manifest's records to their end on the disk
         self._writing = asyncio.Lock()
 
     @classmethod
@@ -315,7 +357,7 @@ class ManifestStore:
         """Create the journal and write the first manifest; the directory must exist."""
         self._journal = Journal(self._directory.root)
         await self._journal.create()
-        document = self.manifest.model_dump(mode="json")
+        document = await _encode_manifest(self.manifest)
         await self._journal.write("created", version=JOURNAL_VERSION, manifest=document)
         await self.save()
 
@@ -360,11 +402,30 @@ class ManifestStore:
 
 async def write_manifest(directory: TakeDirectory, manifest: Manifest, journal: Journal | None) -> None:
     """Bring a manifest's inferred fields up to date and write it."""
-    infer_first_frames(manifest)
-    manifest.take = directory.name
-    manifest.written_at = Moment.of(unix_now())
-    manifest.journal_lines = None if journal is None else journal.lines
-    await directory.write_manifest(manifest.to_bytes())
+    async with directory.saving:
+        manifest.take = directory.name
+        manifest.written_at = Moment.of(unix_now())
+        # Before the records are read: lines that are written meanwhile are newer than the manifest.
+        manifest.journal_lines = None if journal is None else journal.lines
+        await infer_in_portions(manifest)
+        await directory.write_manifest(await _encode_manifest(manifest))
+
+
+async def infer_in_portions(manifest: Manifest) -> None:
+    """Compute every camera's first frame, see `infer_first_frame`, in several turns of the event loop."""
+    for index, camera in enumerate(manifest.cameras):
+        if index % _CAMERAS_PER_TURN == 0:
+            await asyncio.sleep(0)
+        infer_first_frame(camera, manifest)
+
+
+async def _encode_manifest(manifest: Manifest) -> bytes:
+    """Return a manifest as JSON, made in several turns of the event loop: it may have a thousand cameras."""
+    parts: list[bytes] = []
+    for part in manifest.parts(_CAMERAS_PER_TURN):
+        parts.append(part)
+        await asyncio.sleep(0)
+    return b"".join(parts)
 
 
 def camera_directories(labels: Mapping[str, str]) -> dict[str, str]:

@@ -20,11 +20,11 @@ from asynccam.model.events import TakePhaseChanged
 from asynccam.model.filenames import safe_name
 from asynccam.model.manifest import CameraRecord, Manifest, MissingRecord, Moment, Outcome, StartRecord
 from asynccam.runtime.disk import on_disk
-from asynccam.runtime.tasks import TaskScope, finish, see_done
+from asynccam.runtime.tasks import TaskScope, finish, in_turn, see_done
 from asynccam.runtime.timing import sleep_until
 from asynccam.take.clocks import Reference, TakeClock, TimeServer
 from asynccam.take.collector import Collector, FileCheck
-from asynccam.take.outcome import infer_first_frames, judge_coverage, note_sleep, outcome_of, outcome_of_all
+from asynccam.take.outcome import infer_first_frame, judge_coverage, note_sleep, outcome_of, outcome_of_all
 from asynccam.take.participant import Emit, Participant, TakeLimits
 from asynccam.take.resume import Connector, Hosts, resume_take
 from asynccam.take.store import ManifestStore, TakeDirectory, camera_directories
@@ -409,7 +409,7 @@ class Take:
             start_in=start_in,
             tolerance=self.limits.start_tolerance,
         )
-        self._spawn_answers(scheduled)
+        await self._spawn_answers(scheduled)
         saving = self._scope.spawn(self._save_release(), name="save")
         await sleep_until(self._t0)
         late = WALL_CLOCK.elapsed() - self._t0
@@ -421,7 +421,7 @@ class Take:
         if missed:
             self._record_unsent_starts(immediate)
         else:
-            self._spawn_answers(immediate)
+            await self._spawn_answers(immediate)
         self._move_to(TakeState.RECORDING)
         self._clocks_task = self._scope.spawn(self._follow_camera_clocks(), name="clocks")
         answers = {each.answer_task for each in armed if each.answer_task is not None}
@@ -435,9 +435,19 @@ class Take:
         await self._store.note("released", start=None if start is None else start.model_dump(mode="json"))
         await self._store.save_or_record_error()
 
-    def _spawn_answers(self, participants: Sequence[Participant]) -> None:
-        for each in participants:
-            each.answer_task = self._scope.spawn(self._await_answer(each), name=f"accept[{each.camera.id}]")
+    async def _spawn_answers(self, participants: Sequence[Participant]) -> None:
+        """Await the answer of each camera in a task of its own; a hundred of them start in several turns."""
+        remaining = iter(participants)
+        try:
+            for each in remaining:
+                self._spawn_answer(each)
+                await in_turn()
+        finally:
+            for each in remaining:  # cancelled: who ends the take waits for the answers
+                self._spawn_answer(each)
+
+    def _spawn_answer(self, each: Participant) -> None:
+        each.answer_task = self._scope.spawn(self._await_answer(each), name=f"accept[{each.camera.id}]")
 
     async def _await_answer(self, participant: Participant) -> None:
         participant.record_lateness(self._t0, self.limits.start_tolerance, self._delay_cause)
@@ -512,30 +522,46 @@ class Take:
         if measuring:
             await asyncio.wait(measuring)
         to_stop = {key: each for key, each in self._participants.items() if each.may_record}
-        running = _CountDownLatch(len(to_stop))
-        stops = {key: self._stop_camera(each, answer_timeout, running) for key, each in to_stop.items()}
-        await self._for_each("stop", stops)
+        stopped: asyncio.Queue[tuple[float, Participant]] = asyncio.Queue()
+        stops = {key: self._stop_camera(each, answer_timeout, stopped) for key, each in to_stop.items()}
+        downloads = self._download_early(stopped, measure=answer_timeout is None)
+        downloading = self._scope.spawn(downloads, name="early downloads")
+        try:
+            await self._for_each("stop", stops)
+        finally:
+            downloading.cancel()
+            await asyncio.wait({downloading})
         if answer_timeout is None:
             await self._measure_clocks_again()
         self._move_to(TakeState.STOPPED)
         await self._store.save_or_record_error()
 
     async def _stop_camera(
-        self, participant: Participant, answer_timeout: float | None, running: "_CountDownLatch"
+        self,
+        participant: Participant,
+        answer_timeout: float | None,
+        stopped: "asyncio.Queue[tuple[float, Participant]]",
     ) -> None:
-        """Stop one camera, and download its files now if others take long to stop."""
-        key = participant.camera.id
-        try:
-            confirmation = self._confirmations.pop(key, None)
-            if confirmation is not None:  # no request may be in flight beside the stop
-                confirmation.cancel()
-                await asyncio.wait({confirmation})
-            await participant.stop(answer_timeout=answer_timeout, t0=self._t0)
-            await self._journal_camera(participant)
-        finally:
-            running.count_down()
-        if participant.files and not await running.wait(self.limits.start_answer_grace):
-            job = self._download_early(participant, measure=answer_timeout is None)
+        """Stop one camera, and add it to those that have ``stopped``, with the moment of the loop's time."""
+        confirmation = self._confirmations.pop(participant.camera.id, None)
+        if confirmation is not None:  # no request may be in flight beside the stop
+            confirmation.cancel()
+            await asyncio.wait({confirmation})
+        await participant.stop(answer_timeout=answer_timeout, t0=self._t0)
+        await self._journal_camera(participant)
+        if participant.files:
+            stopped.put_nowait((asyncio.get_running_loop().time(), participant))
+
+    async def _download_early(
+        self, stopped: "asyncio.Queue[tuple[float, Participant]]", *, measure: bool
+    ) -> None:
+        """Download the files of cameras that have stopped while others take long to stop, until cancelled."""
+        while True:
+            moment, participant = await stopped.get()
+            due = moment + self.limits.start_answer_grace
+            await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
+            key = participant.camera.id
+            job = self._download_stopped(participant, measure=measure)
             self._early_downloads[key] = self._scope.spawn(job, name=f"collect[{key}]")
 
     async def _measure_clocks_again(self) -> None:
@@ -562,7 +588,7 @@ class Take:
         early = self._early_downloads.get(key)
         await (self._collector.collect(participant) if early is None else early)
 
-    async def _download_early(self, participant: Participant, *, measure: bool) -> None:
+    async def _download_stopped(self, participant: Participant, *, measure: bool) -> None:
         if measure and participant.record.stopped_at is not None:
             await participant.measure_clock_again(self._slots)
         await self._collector.collect(participant)
@@ -635,7 +661,8 @@ class Take:
     async def _close(self, outcome: Outcome | None, stopped_in_order: bool) -> None:
         """Release everything, judge the outcome, and write the final manifest."""
         try:
-            disarming = {key: each.disarm() for key, each in self._participants.items()}
+            armed = {key: each for key, each in self._participants.items() if each.armed is not None}
+            disarming = {key: each.disarm() for key, each in armed.items()}
             await self._clean_up(self._for_each("disarm", disarming))
             try:
                 await self._scope.aclose()
@@ -644,7 +671,7 @@ class Take:
             if self._directory.exists:
                 await self._clean_up(self._collect_unlisted_files())
             self._clock.check()
-            self._judge(outcome)
+            await self._judge(outcome)
             still_recording = await self._record_still_recording(stopped_in_order)
             phase = self._manifest.phase
             self._move_to(TakeState.DONE)
@@ -668,10 +695,11 @@ class Take:
         for participant in self._participants.values():
             await self._collector.collect_unlisted(participant)
 
-    def _judge(self, outcome: Outcome | None) -> None:
+    async def _judge(self, outcome: Outcome | None) -> None:
         unfinished = Outcome.CANCELLED if outcome is Outcome.CANCELLED else Outcome.FAILED
-        infer_first_frames(self._manifest)
         for record in self._manifest.cameras:
+            await in_turn()
+            infer_first_frame(record, self._manifest)
             note_sleep(record, self._manifest.pauses)
             judge_coverage(record, self._manifest, self._recorded_until)
             record.outcome = outcome_of(record, unfinished, late=self._manifest.started_late(record))
@@ -708,28 +736,6 @@ class Take:
         if self._manifest.start is not None and self._manifest.start.source == "ntp":
             self._manifest.start.clock = self._reference.clock
             self._journal_clock()
-
-
-class _CountDownLatch:
-    """Lets ``count`` tasks that have finished wait for the others."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._zero = asyncio.Event()
-
-    def count_down(self) -> None:
-        self._count -= 1
-        if self._count <= 0:
-            self._zero.set()
-
-    async def wait(self, timeout: float) -> bool:
-        """Return whether all have finished within ``timeout`` seconds."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._zero.wait()
-        except builtins.TimeoutError:
-            return False
-        return True
 
 
 def _new_manifest(

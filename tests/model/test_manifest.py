@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from asynccam.errors import StorageError
-from asynccam.model.manifest import Manifest, Moment, Outcome, manifest_schema
+from asynccam.model.manifest import Manifest, Moment, Outcome, manifest_schema, record_bytes
+from asynccam.outside import clean_json
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "manifest.schema.json"
 PAGE = Path(__file__).parents[2] / "docs" / "take.md"
@@ -34,6 +35,25 @@ def test_unknown_fields_are_written_back() -> None:
     again = manifest.to_bytes()
     assert Manifest.from_bytes(again) == manifest
     assert json.loads(again)["written by"] == "somebody later"
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 7])
+@pytest.mark.parametrize("odd", ["", '\n  "cameras": []', "\ud800\0"])
+def test_manifest_in_parts_is_the_manifest(count: int, odd: str) -> None:
+    manifest = Manifest.from_bytes(TEXT)
+    manifest.cameras = [manifest.cameras[0].model_copy(update={"name": f"{odd}{n}"}) for n in range(count)]
+    manifest.phase = odd
+    parts = list(manifest.parts(3))
+    assert len(parts) == (1 if count == 0 else 2 + -(-count // 3))
+    assert b"".join(parts) == manifest.to_bytes() == record_bytes(manifest)
+
+
+def test_manifest_with_small_clock_bounds_and_digests_is_written_at_once() -> None:
+    manifest = Manifest.from_bytes(TEXT)
+    manifest.cameras[0].first_frame_bound = 0.00004052700783185025
+    manifest.cameras[0].files[0].sha256 = "12e3456789a" + "1234567890" * 3
+    data = manifest.to_bytes()
+    assert clean_json(data) is data
 
 
 def test_times_are_kept_to_the_microsecond_and_shown_to_the_millisecond() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from asynccam.errors import ConnectionError, StateError, TimeoutError
-from asynccam.runtime.tasks import Ready, TaskScope, finish, finish_on_error
+from asynccam.runtime.tasks import Ready, TaskScope, TurnLimiter, finish, finish_on_error, in_turn
+from tests.support.turns import Turns
 from tests.support.waiting import eventually, passes
 
 
@@ -430,3 +431,66 @@ async def test_see_done_survives_cancellations_and_keeps_their_count() -> None:
     with pytest.raises(asyncio.CancelledError):
         await owner
     assert seen == [(3, "the last", "the first")]
+
+
+# -- turns of the event loop --------------------------------------------------------------------
+
+
+async def test_gather_starts_hundreds_of_jobs_in_turns() -> None:
+    async def job(number: int) -> int:
+        turns.mark("job")
+        return number
+
+    with Turns() as turns:
+        async with TaskScope("cameras") as scope:
+            results = await scope.gather({number: job(number) for number in range(300)}, name="stop")
+    assert list(results.values()) == list(range(300))
+    assert 1 < turns.most("job") <= 32
+
+
+async def test_gather_cancelled_between_its_starts_leaves_nothing() -> None:
+    ran: list[int] = []
+
+    async def job(number: int) -> None:
+        ran.append(number)
+        await asyncio.sleep(3600)
+
+    async with TaskScope("cameras") as scope:
+        gathering = asyncio.create_task(scope.gather({n: job(n) for n in range(300)}, name="stop"))
+        await passes(3)
+        gathering.cancel()
+        await asyncio.wait({gathering})
+        assert gathering.cancelled()
+        assert not scope.tasks
+    assert 0 < len(ran) < 300
+
+
+async def test_two_fan_outs_share_the_limit_of_a_turn() -> None:
+    async def pass_often() -> None:
+        for _ in range(40):
+            await in_turn()
+            turns.mark("passed")
+
+    with Turns() as turns:
+        async with TaskScope("cameras") as scope:
+            await scope.gather({number: pass_often() for number in range(50)}, name="read")
+    assert turns.total("passed") == 2000
+    assert turns.most("passed") <= 64  # the limit may be used up once before and once after it is reset
+
+
+async def test_turn_limiter_is_fair_and_forgets_cancelled_tasks() -> None:
+    limiter = TurnLimiter(2)
+    passed: list[int] = []
+
+    async def go(number: int) -> None:
+        await limiter.wait()
+        passed.append(number)
+
+    tasks = [asyncio.create_task(go(number)) for number in range(8)]
+    await asyncio.sleep(0)
+    assert passed == [0, 1]
+    tasks[2].cancel()
+    await asyncio.wait(tasks)
+    assert passed == [0, 1, 3, 4, 5, 6, 7]
+    await passes(3)
+    await limiter.wait()  # and again, after it has been idle

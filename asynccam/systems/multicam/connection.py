@@ -29,7 +29,7 @@ from asynccam.errors import (
 )
 from asynccam.redaction import loggable_json
 from asynccam.runtime.retry import Backoff, retry
-from asynccam.runtime.tasks import TaskScope
+from asynccam.runtime.tasks import TaskScope, in_turn
 from asynccam.runtime.timing import SYSTEM_CLOCK, deadline
 from asynccam.systems.multicam.models import CommandMessage, StatusResponse
 from asynccam.systems.multicam.protocol import ResponseReader
@@ -97,9 +97,10 @@ class CommandConnection:
             data = await asyncio.get_running_loop().sock_recv(self.sock, _READ_SIZE)
         except OSError as error:
             raise self._broken(error, "before its answer was complete") from error
-        self.received_at = SYSTEM_CLOCK.monotonic()
-        # sock_recv does not yield while there is data: a peer that floods must not block the loop.
-        await asyncio.sleep(0)
+        is_first, self.received_at = not self.received_at, SYSTEM_CLOCK.monotonic()
+        # sock_recv does not yield while there is data: neither one peer that floods may block the loop, nor
+        # hundreds that answer at the same moment.
+        await (in_turn() if is_first else asyncio.sleep(0))
         return data
 
     async def read_reply(self) -> bytes:
