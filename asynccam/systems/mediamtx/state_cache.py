@@ -7,7 +7,7 @@ and the other events of all systems are emitted once.
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from asynccam.model import info as model
 from asynccam.model.address import Address
@@ -24,6 +24,8 @@ from asynccam.model.identity import identifying_facts
 from asynccam.model.info import CameraState
 from asynccam.systems.mediamtx.models import CameraInfo, FileInfo, RecordingInfo, ServiceResult
 from asynccam.wall_clock import WALL_CLOCK
+
+R = TypeVar("R", bound=ServiceResult)
 
 _STATES: Final = {
     "CONNECTED": CameraState.READY,
@@ -73,12 +75,19 @@ def _is_same_recording(known: RecordingInfo, report: RecordingInfo) -> bool:
     return same_stem and not is_running(report)
 
 
-def _extra_fields(known: ServiceResult, report: ServiceResult) -> dict[str, Any]:
-    """Return the unknown fields of a report, new ones only up to the limit."""
-    fields, extra = known.model_extra or {}, report.model_extra or {}
+def _updated(known: R, report: R) -> R:
+    """Return what is known with the values of a report, which leaves out those that have not changed.
+
+    Of new unknown fields, only as many are kept as the limit allows. The report itself is returned if it has
+    every field that is known.
+    """
+    given, fields, extra = report.model_fields_set, known.model_extra or {}, report.model_extra or {}
+    if known.model_fields_set <= given and len(extra) <= _MAX_EXTRA_FIELDS:
+        return report
     room = max(_MAX_EXTRA_FIELDS - len(fields), 0)
     new = set(itertools.islice((name for name in extra if name not in fields), room))
-    return {name: value for name, value in extra.items() if name in fields or name in new}
+    values = {name: getattr(report, name) for name in given if name not in extra or name in fields}
+    return known.model_copy(update=values | {name: extra[name] for name in new})
 
 
 class ServiceStateCache:
@@ -89,12 +98,18 @@ class ServiceStateCache:
         self.cameras: dict[str, CameraInfo] = {}  # by device, unavailable ones included
         self.recordings: dict[str, RecordingInfo] = {}  # last ones, by device
         self.files: dict[str, FileInfo] = {}  # of ended recordings, by name, the newest last
+        self._ids_by_device: dict[str, str] = {}
         self._next_local_id = 0
         self._unknown_since: dict[str, float] = {}  # elapsed time, by device
 
     def camera_id(self, device: str) -> str:
         """Return a camera's stable id."""
-        return str(self._address.with_camera(device))
+        known = self._ids_by_device.get(device)
+        if known is None:
+            if len(self._ids_by_device) >= _MAX_CAMERAS:  # the service may name any number of cameras
+                self._ids_by_device.clear()
+            known = self._ids_by_device[device] = str(self._address.with_camera(device))
+        return known
 
     def describe(self, camera: CameraInfo) -> model.CameraInfo:
         """Describe a camera as all systems do."""
@@ -138,19 +153,9 @@ class ServiceStateCache:
         known = self.cameras.get(camera.device)
         if not camera.device or (known is None and len(self.cameras) >= _MAX_CAMERAS):
             return
-        before = self._states(camera.device)
-        # Notifications leave out values that have not changed.
-        self.cameras[camera.device] = (
-            known.model_copy(
-                update={
-                    **{name: getattr(camera, name) for name in camera.model_fields_set},
-                    **_extra_fields(known, camera),
-                }
-            )
-            if known
-            else camera
-        )
-        yield from self._changes(before, camera.device)
+        before = self._present_state(camera.device)
+        self.cameras[camera.device] = camera if known is None else _updated(known, camera)
+        yield from self._change(camera.device, before, self._present_state(camera.device))
 
     def update_recording(self, recording: RecordingInfo) -> Iterator[Event]:
         """Update a camera's recording."""
@@ -158,21 +163,15 @@ class ServiceStateCache:
         known = self.recordings.get(device)
         if not device or (known is None and len(self.recordings) >= _MAX_CAMERAS):
             return
-        before = self._states(device)
+        before = self._present_state(device)
         same = known is not None and _is_same_recording(known, recording)
-        if known and same:
-            values = {
-                name: value
-                for name in recording.model_fields_set
-                if (value := getattr(recording, name)) is not None
-            }
-            first_id = known.recording_id
-            recording = known.model_copy(update=values | _extra_fields(known, recording)).known_as(first_id)
+        if known is not None and same:
+            recording = _updated(known, recording).known_as(known.recording_id)
         elif is_running(recording) and not recording.recording_id:
             self._next_local_id += 1
             recording = recording.known_as(f"{device}#{self._next_local_id}")
         self.recordings[device] = recording
-        yield from self._changes(before, device)
+        yield from self._change(device, before, self._present_state(device))
         if is_running(recording) and not (same and is_running(known)):
             yield RecordingStarted(camera=self.camera_id(device))
         elif has_ended(recording):
@@ -185,11 +184,11 @@ class ServiceStateCache:
         """Set the recording to unknown, after the response to a start was lost."""
         if is_running(self.recordings.get(device)):
             return  # a notification was received first
-        before = self._states()
+        before = self._present_state(device)
         # A camera's status does not show whether it records; only a notification or a result does.
         self.recordings[device] = RecordingInfo(device=device, status=UNKNOWN)
         self._unknown_since[device] = WALL_CLOCK.elapsed()
-        yield from self._changes(before)
+        yield from self._change(device, before, self._present_state(device))
 
     def with_known_id(self, recording: RecordingInfo) -> RecordingInfo:
         """Return a message about a recording under the id that the recording is known by."""
@@ -227,32 +226,40 @@ class ServiceStateCache:
             or moment < self._unknown_since.get(device, moment + 1)
         ):
             return
-        before = self._states()
+        before = self._present_state(device)
         self.recordings[device] = recording.model_copy(update={"status": _INTERRUPTED})
-        yield from self._changes(before)
+        yield from self._change(device, before, self._present_state(device))
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _states(self, *devices: str) -> dict[str, CameraState]:
-        """Return the states of the given cameras, or of all, without unavailable ones."""
-        chosen = [device for device in devices if device in self.cameras] if devices else self.cameras
-        states = {device: self.state(device) for device in chosen}
-        return {device: state for device, state in states.items() if state is not CameraState.UNAVAILABLE}
+    def _present_state(self, device: str) -> CameraState | None:
+        """Return the state of a known camera, or None if it is unknown or unavailable."""
+        state = self.state(device) if device in self.cameras else CameraState.UNAVAILABLE
+        return None if state is CameraState.UNAVAILABLE else state
 
-    def _changes(self, before: dict[str, CameraState], *devices: str) -> Iterator[Event]:
-        after = self._states(*devices)
-        for device in before.keys() - after.keys():
-            yield CameraLost(camera=self.camera_id(device))
-        for device, state in after.items():
-            if device not in before:
-                yield CameraFound(camera=self.camera_id(device), info=self.describe(self.cameras[device]))
-            elif state is not before[device]:
-                yield CameraStateChanged(
-                    camera=self.camera_id(device),
-                    state=state,
-                    previous=before[device],
-                    reason=self.cameras[device].status,
-                )
+    def _states(self) -> dict[str, CameraState]:
+        """Return the states of all cameras, without unavailable ones."""
+        states = {device: self._present_state(device) for device in self.cameras}
+        return {device: state for device, state in states.items() if state is not None}
+
+    def _changes(self, before: dict[str, CameraState]) -> Iterator[Event]:
+        after = self._states()
+        for device in (*(before.keys() - after.keys()), *after):
+            yield from self._change(device, before.get(device), after.get(device))
+
+    def _change(
+        self, device: str, before: CameraState | None, after: CameraState | None
+    ) -> tuple[Event, ...]:
+        """Return the event of a changed state of one camera, if it has changed."""
+        if after is before:
+            return ()
+        camera = self.camera_id(device)
+        if after is None:
+            return (CameraLost(camera=camera),)
+        if before is None:
+            return (CameraFound(camera=camera, info=self.describe(self.cameras[device])),)
+        reason = self.cameras[device].status
+        return (CameraStateChanged(camera=camera, state=after, previous=before, reason=reason),)
 
     def _remember_file(self, recording: RecordingInfo) -> None:
         if not recording.filename:
