@@ -146,6 +146,7 @@ class CameraClient:
         environment: bool = True,
     ) -> None:
         self.endpoint = endpoint(host, port, use_ssl, path, http_port)
+        self._prefix = f"{self.endpoint.address}/"  # of the ids of this service's cameras
         self.on_camera_status_update: CameraHandler | None = None
         self.on_recording_status_update: RecordingHandler | None = None
         self.on_connection_lost: LossHandler | None = None
@@ -858,7 +859,7 @@ class CameraClient:
 
     def _is_own(self, camera: str) -> bool:
         """Return whether a camera is this service's; a hub that was passed in may serve others too."""
-        return camera.startswith(f"{self.endpoint.address}/")
+        return camera.startswith(self._prefix)
 
     def _on_state(self, event: ConnectionStateChanged) -> Awaitable[object] | object:
         handler = self.on_connection_lost

@@ -224,7 +224,9 @@ class RecordingInfo(ServiceResult):
 
         It is the session's id, else the file's name in the first message, else an id of the client's own.
         """
-        return self._first_id or self.session_id or self.filename
+        # By the attribute of its own name, pydantic would search for it in several places first.
+        first_id: str = (self.__pydantic_private__ or {}).get("_first_id", "")
+        return first_id or self.session_id or self.filename
 
     def known_as(self, recording_id: str) -> "RecordingInfo":
         """Return the same with the id of the recording's first message."""

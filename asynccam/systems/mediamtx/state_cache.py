@@ -153,8 +153,12 @@ class ServiceStateCache:
         known = self.cameras.get(camera.device)
         if not camera.device or (known is None and len(self.cameras) >= _MAX_CAMERAS):
             return
+        updated = camera if known is None else _updated(known, camera)
+        if known is not None and updated.status == known.status:  # on which the camera's state depends
+            self.cameras[camera.device] = updated
+            return
         before = self._present_state(camera.device)
-        self.cameras[camera.device] = camera if known is None else _updated(known, camera)
+        self.cameras[camera.device] = updated
         yield from self._change(camera.device, before, self._present_state(camera.device))
 
     def update_recording(self, recording: RecordingInfo) -> Iterator[Event]:
