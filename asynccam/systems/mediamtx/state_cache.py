@@ -91,7 +91,7 @@ def _updated(known: R, report: R) -> R:
 
 
 class ServiceStateCache:
-    """Cameras of the service at an address. Updates are iterators of the events they cause: exhaust them."""
+    """Cameras of the service at an address. Updates return the events they cause: exhaust the iterators."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -148,18 +148,20 @@ class ServiceStateCache:
         self.cameras = {camera.device: camera for camera in cameras}
         yield from self._changes(before)
 
-    def update_camera(self, camera: CameraInfo) -> Iterator[Event]:
+    def update_camera(self, camera: CameraInfo) -> Iterable[Event]:
         """Update one camera."""
-        known = self.cameras.get(camera.device)
-        if not camera.device or (known is None and len(self.cameras) >= _MAX_CAMERAS):
-            return
+        device = camera.device
+        known = self.cameras.get(device)
+        if not device or (known is None and len(self.cameras) >= _MAX_CAMERAS):
+            return ()
         updated = camera if known is None else _updated(known, camera)
-        if known is not None and updated.status == known.status:  # on which the camera's state depends
-            self.cameras[camera.device] = updated
-            return
-        before = self._present_state(camera.device)
-        self.cameras[camera.device] = updated
-        yield from self._change(camera.device, before, self._present_state(camera.device))
+        if known is not None and updated.status == known.status:
+            # A camera's state depends on its status and its recording only.
+            self.cameras[device] = updated
+            return ()
+        before = self._present_state(device)
+        self.cameras[device] = updated
+        return self._change(device, before, self._present_state(device))
 
     def update_recording(self, recording: RecordingInfo) -> Iterator[Event]:
         """Update a camera's recording."""
