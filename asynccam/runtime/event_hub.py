@@ -222,7 +222,7 @@ class Subscription(EventListener):
                     self._failed(error)
                     continue
                 if result is not None and isawaitable(result):
-                    self._hub.spawn_callback(self._await(result))
+                    self._hub.spawn_callback(self._drain_awaiting(result))
                     self._check_room()
                     return
             if not queue or loop.time() >= until:
@@ -234,17 +234,35 @@ class Subscription(EventListener):
             self._asleep = True
             self._idle.set()
 
-    async def _await(self, awaitable: Awaitable[object]) -> None:
-        try:
-            await awaitable
-        except Exception as error:  # noqa: BLE001 - as above
-            self._failed(error)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            self._failed(error)  # the callback awaited something that was cancelled elsewhere
-        self._drain()
+    async def _drain_awaiting(self, result: object) -> None:
+        """Await a callback's result, and call it for all that is queued, in one task: each task is costly."""
+        queue, loop = self._queue, asyncio.get_running_loop()
+        calls, until = 1, loop.time() + _MAX_TURN
+        while True:
+            try:
+                if result is not None and isawaitable(result):
+                    await result
+                self._check_room()
+                if calls >= _BATCH or loop.time() >= until:  # the callback may never give way by itself
+                    await asyncio.sleep(0)
+                    calls, until = 0, loop.time() + _MAX_TURN
+                result = None
+                if not queue:
+                    break
+                calls += 1
+                self.delivered += 1
+                result = self._callback(queue.popleft())
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failed(error)
+                result = None
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._failed(error)  # the callback awaited something that was cancelled elsewhere
+                result = None
+        self._asleep = True
+        self._idle.set()
 
     def _failed(self, error: BaseException) -> None:
         self.failures += 1

@@ -17,7 +17,7 @@ from asynccam.net.mdns import ServiceBrowser, ServiceFound
 from asynccam.net.websocket import WebSocketOptions, open_websocket
 from asynccam.recording.process import NOTHING_TO_FINISH, LaunchProcess
 from asynccam.runtime.event_hub import EventHub
-from asynccam.systems.mediamtx import CameraClient
+from asynccam.systems.mediamtx import CameraClient, CameraInfo, RecordingInfo
 from asynccam.systems.mediamtx.events import CameraStatusUpdate
 from asynccam.systems.multicam import MultiCamClient
 from asynccam.systems.nanocam import MediaClient
@@ -171,6 +171,53 @@ async def test_flood_burst_loses_nothing(server: RpcServer, suspends: bool) -> N
     assert (listening.dropped, hub.dropped) == (0, 0)
     await hub.aclose()
     await reader
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_flood_of_changing_cameras_loses_nothing(server: RpcServer, suspends: bool) -> None:
+    """Each notification is two or three events for who listens to all of them."""
+    statuses = ("CONNECTED", "ERROR", "DISCONNECTED")
+    cameras = [{"device": f"camera{n}", "status": status} for status in statuses for n in range(16)]
+    recordings = [
+        {"device": f"camera{n}", "status": status, "filename": "a"}
+        for n in range(16)
+        for status in ("STARTED", "STOPPED")
+    ]
+    block = b"".join(
+        [notice("camera_status_update", params) for params in cameras]
+        + [notice("recording_status_update", params) for params in recordings]
+    )
+    blocks = 1250  # 100,000 notifications
+
+    async def serve(connection: ServerConnection, request: dict[str, Any]) -> None:
+        if request["method"] == "burst":
+            connection.transport.write(block * blocks)
+        await connection.send(answer(request, {}))
+
+    heard: list[str] = []
+    everything = 0
+
+    async def hear_later(info: CameraInfo | RecordingInfo) -> None:
+        await asyncio.sleep(0)
+        heard.append(info.device)
+
+    def count(event: Event) -> None:
+        nonlocal everything
+        everything += 1
+
+    server.handler = serve
+    async with asyncio.timeout(240), CameraClient("127.0.0.1", server.port) as client:
+        hear = hear_later if suspends else (lambda info: heard.append(info.device))
+        client.on_camera_status_update = client.on_recording_status_update = hear
+        hub = client.events
+        hub.subscribe(count)
+        await hub.drain()
+        before, everything = hub.emitted, 0
+        await client.call("burst", timeout=200)
+        await eventually(lambda: len(heard) == 80 * blocks, timeout=60)
+        await hub.drain()
+        assert everything == hub.emitted - before >= 200_000
+        assert hub.dropped == 0
 
 
 async def test_flood_only_a_slow_subscriber_loses_events(server: RpcServer) -> None:

@@ -84,6 +84,86 @@ async def test_subscription_awaits_async_callback_before_the_next() -> None:
     await hub.aclose()
 
 
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_async_callback_runs_in_one_task_for_all_that_is_queued(suspends: bool) -> None:
+    hub, heard, tasks = EventHub(), list[int](), list[object]()
+
+    async def listen(event: Tick) -> None:
+        tasks.append(asyncio.current_task())
+        if suspends:
+            await asyncio.sleep(0)
+        heard.append(event.n)
+        if event.n == 5:
+            raise KeyError("bug")
+
+    subscription = hub.subscribe(listen, Tick)
+    emit(hub, ticks(1000))
+    await hub.drain()
+    assert heard == list(range(1000))
+    assert len(set(tasks)) == 1
+    assert (subscription.failures, subscription.delivered) == (1, 1000)
+    emit(hub, ticks(3))
+    await hub.drain()
+    assert heard[1000:] == [0, 1, 2]
+    await hub.aclose()
+
+
+async def test_async_callback_that_never_suspends_yields_to_others_and_the_loop() -> None:
+    hub, heard = EventHub(), list[int]()
+
+    async def listen(event: Tick) -> None:
+        heard.append(event.n)
+
+    hub.subscribe(listen, Tick)
+    emit(hub, ticks(1000))
+    while len(heard) < 1000:
+        before = len(heard)
+        await asyncio.sleep(0)
+        assert len(heard) - before <= 64
+    await hub.aclose()
+
+
+async def test_callback_may_be_async_for_some_events_only() -> None:
+    hub, heard = EventHub(), list[int]()
+
+    async def later(event: Tick) -> None:
+        await asyncio.sleep(0)
+        heard.append(event.n)
+
+    def listen(event: Tick) -> object:
+        if event.n % 3 == 0:
+            return later(event)
+        if event.n % 3 == 2:
+            raise KeyError("bug")
+        heard.append(event.n)
+        return None
+
+    subscription = hub.subscribe(listen, Tick)
+    emit(hub, ticks(300))
+    await hub.drain()
+    assert heard == [n for n in range(300) if n % 3 != 2]
+    assert subscription.failures == 100
+    await hub.aclose()
+
+
+async def test_cancelling_a_subscription_lets_its_callback_end() -> None:
+    hub, heard, gate = EventHub(), list[int](), asyncio.Event()
+
+    async def listen(event: Tick) -> None:
+        await gate.wait()
+        heard.append(event.n)
+
+    subscription = hub.subscribe(listen, Tick)
+    emit(hub, ticks(10))
+    await passes()
+    subscription.cancel()
+    gate.set()
+    await eventually(lambda: heard == [0])
+    await passes()
+    assert heard == [0]
+    await hub.aclose()
+
+
 async def test_stuck_subscriber_delays_no_other_and_counts_drops() -> None:
     hub, heard, gate = EventHub(), list[int](), asyncio.Event()
     stuck_heard: list[int] = []
