@@ -6,8 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple, cast
 
 from asynccam.errors import BusyError, StorageError, UsageError
 from asynccam.model.safe_files import UNFINISHED, Folder, Root, confined
@@ -100,16 +101,22 @@ def reserve_space(fd: int, size: int) -> bool:
     """
     if sys.platform != "linux" or size == 0:
         return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    fallocate = getattr(libc, "fallocate64", None) or libc.fallocate
-    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    while fallocate(fd, _KEEP_SIZE, 0, size) != 0:
+    while _fallocate()(fd, _KEEP_SIZE, 0, size) != 0:
         code = ctypes.get_errno()
         if code in _UNSUPPORTED:
             return False
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
     return True
+
+
+@cache  # looking it up takes longer than the call
+def _fallocate() -> Callable[[int, int, int, int], int]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    function = getattr(libc, "fallocate64", None) or libc.fallocate
+    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    function.restype = ctypes.c_int
+    return cast("Callable[[int, int, int, int], int]", function)
 
 
 def rename_new(source: Path, target: Path) -> None:

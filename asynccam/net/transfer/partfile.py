@@ -37,6 +37,8 @@ _LOG = logging.getLogger(__name__)
 
 _SLICE = 8 * 1024 * 1024  # bytes; about 5 ms of hashing, after which the next file has its turn
 _BUFFER = 1024 * 1024  # bytes; a smaller one takes the GIL more often, a larger one does not fit the cache
+_TAIL = 1024 * 1024  # bytes; so little is hashed by whoever syncs the file, sooner than it is handed on
+_TAIL_BUFFER = 256 * 1024  # bytes; the allocator keeps it, for every thread
 _THREAD_RETRY = 0.5  # seconds until the next try to start a thread that the system refused
 
 
@@ -44,12 +46,13 @@ class BackgroundDigest:
     """Hashes a growing file, from the page cache, in slices on the loop's executor.
 
     Reading back costs one more copy, but leaves the transfer free to move bytes that Python never
-    sees, and the two overlap on two cores. ``fd`` is the file open for reading, and is closed with this.
+    sees, and the two overlap on two cores. ``fd`` is the file open for reading, and is closed with this; its
+    position is not moved where the system can read without that.
     """
 
     def __init__(self, path: Path, fd: int | None = None) -> None:
         self._path = path
-        self._file = path.open("rb", buffering=0) if fd is None else os.fdopen(fd, "rb", buffering=0)
+        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)) if fd is None else fd
         self._sha = hashlib.sha256()
         # The thread changes these two; everything below them belongs to the loop.
         self._hashed = 0
@@ -72,9 +75,18 @@ class BackgroundDigest:
         self.update(size)
         if self._queued:
             await self._idle.wait()
-        if self._error is not None:
-            raise self._error
-        return self._sha.hexdigest()
+        return self._value()
+
+    def finish_tail(self, size: int) -> str:
+        """Do as `result` does, in the thread that calls it; only if `is_tail` was true, and nothing since."""
+        self._written = size
+        with memoryview(bytearray(min(_TAIL_BUFFER, size - self._hashed))) as buffer:
+            self.hash_slice(buffer)
+        return self._value()
+
+    def is_tail(self, size: int) -> bool:
+        """Return whether too little of the first ``size`` bytes is left to be worth another thread."""
+        return not self._queued and not self._stopped and size - self._hashed <= _TAIL
 
     async def stop(self) -> None:
         """Stop hashing, and wait for the present slice."""
@@ -85,8 +97,10 @@ class BackgroundDigest:
             await finish(self._idle.wait())
 
     def close(self) -> None:
-        """Close the file; only after `stop` or `result`."""
-        self._file.close()
+        """Close the file; only after `stop` or `result`. May be called twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def has_work(self) -> bool:
         """Return whether a slice is waiting to be hashed, or the last piece of one."""
@@ -99,7 +113,7 @@ class BackgroundDigest:
         try:
             with storage_errors("read back", self._path):
                 while self._hashed < end:
-                    count = self._file.readinto(buffer[: end - self._hashed])
+                    count = _read_at(self._fd, buffer[: end - self._hashed], self._hashed)
                     if not count:
                         raise StorageError(f"{self._path} became shorter while it was being written")
                     self._sha.update(buffer[:count])
@@ -115,10 +129,25 @@ class BackgroundDigest:
         else:
             self._idle.set()
 
+    def _value(self) -> str:
+        if self._error is not None:
+            raise self._error
+        return self._sha.hexdigest()
+
     def _enqueue(self) -> None:
         self._queued = True
         self._idle.clear()
         _HashThreads.of(asyncio.get_running_loop()).add(self)
+
+
+def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill a buffer from an offset in a file and return the number of bytes read, 0 at the end."""
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    os.lseek(fd, offset, os.SEEK_SET)
+    data = os.read(fd, len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
 
 
 class _HashThreads:
@@ -219,7 +248,9 @@ class PartFile:
         self._began = time.monotonic()
 
     @classmethod
-    async def open(cls, directory: Path, name: str, *, size: int | None, digest: bool = True) -> "PartFile":
+    async def open(
+        cls, directory: Path, name: str, *, size: int | None, digest: bool = True, first: bytes = b""
+    ) -> "PartFile":
         """Reserve a name, and the space where the system can.
 
         A name counts as taken when the file or its part exists; ``a-1.mp4`` and so on are tried
@@ -230,19 +261,21 @@ class PartFile:
             name: The device's name for the file; `safe_name` is applied.
             size: Bytes to come, or None if not announced.
             digest: Compute SHA-256 during the transfer.
+            first: First bytes of the file, written in the same step.
 
         Raises:
             InsufficientSpaceError: Less than ``size`` bytes are free.
-            StorageError: The directory or file cannot be made.
-            UsageError: ``size`` is negative.
+            StorageError: The directory or file cannot be made, or not take the first bytes.
+            UsageError: ``size`` is negative, or less than the first bytes.
         """
-        if size is not None and size < 0:
-            raise UsageError(f"size must be >= 0, not {size}")
+        if size is not None and size < len(first):
+            raise UsageError(f"size must be >= {len(first)}, not {size}")
         part = cls(directory, safe_name(name), size)
         try:
-            await on_disk(part._create, digest)
+            await on_disk(part._create, digest, first)
+            part.update_digest()
         except BaseException:
-            await part.discard()
+            await part.keep()  # what was received of the first bytes; nothing if there were none
             raise
         return part
 
@@ -335,8 +368,11 @@ class PartFile:
             )
         try:
             async with self._lock:
-                digest = await self.digest()
-                await on_disk(self._publish)
+                if self._digest is None or self._digest.is_tail(self.received):
+                    digest = await on_disk(self._publish_with_tail)
+                else:
+                    digest = await self.digest()
+                    await on_disk(self._publish)
         except BaseException:
             await self.keep()
             raise
@@ -373,7 +409,7 @@ class PartFile:
 
     # -- in a thread ----------------------------------------------------------------------------
 
-    def _create(self, digest: bool) -> None:
+    def _create(self, digest: bool, first: bytes) -> None:
         with storage_errors("make a file in", self._directory):
             # Held open, so that the file stays in this directory even if its path is renamed or replaced.
             self._folder = Folder(self._directory, make=True)
@@ -389,8 +425,13 @@ class PartFile:
                     raise
             if digest:
                 self._digest = self._new_digest()
+        if first:
+            self.write_blocking(memoryview(first))
 
     def _new_digest(self) -> BackgroundDigest:
+        if hasattr(os, "preadv"):
+            # The two share a position, which reading does not use.
+            return BackgroundDigest(self.path, os.dup(self._fd))
         assert self._folder is not None
         return BackgroundDigest(self.path, self._folder.open(self.path.name))
 
@@ -430,6 +471,11 @@ class PartFile:
             self.received = left
             if self.size is not None:
                 self.size -= count
+
+    def _publish_with_tail(self) -> str:
+        digest = "" if self._digest is None else self._digest.finish_tail(self.received)
+        self._publish()
+        return digest
 
     def _publish(self) -> None:
         with storage_errors("put on disk", self.path):

@@ -409,13 +409,13 @@ class MultiCamClient:
                 header.fileSize,
             )
         name, size = header.fileName or name, header.fileSize
-        async with await PartFile.open(directory, name, size=size or None) as part:
+        first = reader.leftover if size else b""
+        async with await PartFile.open(directory, name, size=size or None, first=first) as part:
             if size:
                 await receive_file(
                     connection.sock,
                     part,
                     size,
-                    prefix=reader.leftover,
                     stall_timeout=self._stall_timeout,
                     progress=progress,
                 )

@@ -52,6 +52,43 @@ async def test_without_digest(tmp_path: Path) -> None:
     assert (await part.commit("a")).sha256 == ""
 
 
+async def test_first_bytes_are_written_at_once(tmp_path: Path) -> None:
+    data = sample(1000)
+    part = await PartFile.open(tmp_path, "a", size=len(data), first=data[:400])
+    assert part.received == 400
+    assert contents(tmp_path) == {"a.part": data[:400]}
+    await part.write(data[400:])
+    assert (await part.commit("a")).sha256 == sha256(data)
+    assert contents(tmp_path) == {"a": data}
+
+
+async def test_first_bytes_on_a_full_disk_are_kept(tmp_path: Path) -> None:
+    data = sample(4000)
+    with longest_file(1000), pytest.raises(StorageError, match=r"cannot write .*a\.part: File too large"):
+        await PartFile.open(tmp_path, "a", size=None, first=data)
+    assert contents(tmp_path) == {"a.part": data[:1000]}
+
+
+async def test_first_bytes_of_a_cancelled_open_are_kept(tmp_path: Path) -> None:
+    opening = asyncio.create_task(PartFile.open(tmp_path, "a", size=10, first=b"abc"))
+    await passes()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert contents(tmp_path) == {"a.part": b"abc"}
+
+
+@pytest.mark.parametrize("size", [MIB, MIB + 1, 9 * MIB])
+async def test_digest_where_files_cannot_be_read_at_an_offset(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "preadv")
+    data = sample(size)
+    part = await PartFile.open(tmp_path, "a", size=size)
+    await part.write(data)
+    assert (await part.commit("a")).sha256 == sha256(data)
+
+
 async def test_digest_over_many_slices(tmp_path: Path) -> None:
     data = sample(20 * MIB + 7)
     async with await PartFile.open(tmp_path, "a", size=len(data)) as part:
@@ -158,6 +195,12 @@ async def test_open_in_an_unusable_directory(tmp_path: Path, obstacle: str) -> N
         directory = Path("/proc/self/not-here")  # refuses root as well
     with pytest.raises(StorageError, match="cannot make a file in"):
         await PartFile.open(directory, "a", size=1)
+
+
+async def test_open_less_than_the_first_bytes(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="size must be >= 3, not 2"):
+        await PartFile.open(tmp_path, "a", size=2, first=b"abc")
+    assert contents(tmp_path) == {}
 
 
 async def test_open_negative_size(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ import hashlib
 import logging
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pytest
 
@@ -25,6 +27,7 @@ from asynccam.systems.multicam.client import MultiCamClient
 from tests.support.waiting import eventually
 from tests.systems.multicam.peers import Android, Ios, Oak, Peer, framed, says, silent
 
+T = TypeVar("T")
 BODY = bytes(range(256)) * 1200
 HEADER = b'{"deviceId":"a","fileName":"v.mp4","fileSize":%d,"status":"ready"}' % len(BODY)
 
@@ -61,6 +64,28 @@ async def test_download_is_complete(device: Oak | Android | Ios, name: str, tmp_
     assert seen[-1] == (len(BODY), len(BODY))
     sent = device.commands[0]
     assert (sent["command"], sent["fileName"], sent["fileId"]) == ("GET_VIDEO", name, name)
+
+
+@pytest.mark.parametrize(("size", "calls"), [(300_000, 3), (1 << 20, 3), ((1 << 20) + 1_000_000, 4)])
+async def test_download_uses_few_threads_calls(
+    size: int, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Space, creation with the first bytes, rename; the digest of a large file takes a fourth."""
+    loop = asyncio.get_running_loop()
+    counted: list[str] = []
+    original = loop.run_in_executor
+
+    def run_in_executor(executor: None, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        counted.append(str(function))
+        return original(executor, function, *args)
+
+    device = Oak({"a.mp4": bytes(size)})
+    async with Peer(device.talk) as peer:
+        monkeypatch.setattr(loop, "run_in_executor", run_in_executor)
+        file = await client(peer).download("a.mp4", tmp_path)
+        monkeypatch.undo()
+    assert file.sha256 == hashlib.sha256(bytes(size)).hexdigest()
+    assert len(counted) == calls, counted
 
 
 async def test_download_sends_name_and_id(tmp_path: Path) -> None:
