@@ -6,7 +6,7 @@
 import asyncio
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
 
@@ -38,12 +38,15 @@ class TransferBackend(ABC):
         self._disk_failed = False
 
     @abstractmethod
-    async def start(self) -> None:
-        """Begin to read; quick, and must not be cancelled."""
+    def start(self) -> Awaitable[None] | None:
+        """Begin to read. What is returned, if anything, is quick and must not be cancelled."""
 
     @abstractmethod
-    async def stop(self) -> None:
-        """Stop reading, write what was read, and release everything; must not be cancelled."""
+    def stop(self) -> Awaitable[None] | None:
+        """Stop reading, write what was read, and release everything.
+
+        What is returned, if anything, does the rest of that and must not be cancelled.
+        """
 
     def fail(self, error: Exception) -> None:
         """End the transfer with an error, unless it has ended."""
@@ -71,6 +74,11 @@ class TransferBackend(ABC):
 
         self._job = self.loop.run_in_executor(None, write)
         self._job.add_done_callback(written)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write is running in the executor."""
+        return self._job is not None
 
     async def wait_for_write(self) -> None:
         """Wait until no write is running."""

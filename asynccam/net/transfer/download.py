@@ -14,7 +14,7 @@ from asynccam.errors import TransferError, UsageError
 from asynccam.model.features import Progress
 from asynccam.net.transfer.base import BufferedTransfer, PeerClosedError, TransferBackend
 from asynccam.net.transfer.partfile import PartFile
-from asynccam.runtime.tasks import finish
+from asynccam.runtime.tasks import belongs_to_parent, finish, leave_child
 
 if sys.platform == "linux":
     from asynccam.net.transfer.splice import SpliceTransfer
@@ -83,12 +83,17 @@ async def receive_file(
 async def _transfer(backend: TransferBackend, stall_timeout: float, progress: Progress | None) -> None:
     watch = _ProgressTimer(backend, stall_timeout, progress)
     try:
-        await finish(backend.start())
+        # Most have nothing to wait for, and a task for nothing costs as much as many kilobytes.
+        if (starting := backend.start()) is not None:
+            await finish(starting)
         watch.start()
         await backend.done
     finally:
         watch.stop()
-        await finish(backend.stop())
+        if belongs_to_parent():
+            leave_child()
+        if (stopping := backend.stop()) is not None:
+            await finish(stopping)
 
 
 def _backend_class(choice: TransferMethod) -> Callable[[socket.socket, PartFile, int], TransferBackend]:

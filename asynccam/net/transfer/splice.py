@@ -1,11 +1,12 @@
 """Transfer on Linux: bytes go from socket to file inside the kernel, a turn of the loop at a time.
 
 The socket is spliced into a pipe and the pipe into the file, so the bytes are copied once and
-never seen by Python. Both happen in the loop's reader callback, at most `TURN` bytes each time.
+never seen by Python. Both happen in the loop, at most `BYTES_PER_TURN` bytes each time, and all transfers
+together take a few milliseconds of each pass.
 
-Only the file could stall the loop: when the disk is slower than the network, the kernel makes a writer wait
-for up to a fifth of a second. So the loop spends a few milliseconds of each pass on all files together, and
-nothing for a while after a slow write; the rest goes through the executor, while the socket is not read.
+The file can still stall the loop: when the disk is slower than the network, the kernel makes a writer wait
+for up to a fifth of a second. So after a slow write the loop writes nothing itself for a while; the executor
+does, while the socket is not read.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ import os
 import socket
 import sys
 import time
+from collections import OrderedDict
+from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
 from typing import ClassVar
@@ -30,37 +33,62 @@ assert sys.platform == "linux"  # not imported elsewhere
 _PIPE_SIZE = 1024 * 1024  # bytes, for 256 slots: a slot may hold no more than one packet
 _SLOW_WRITE_TIME = 0.010  # seconds a turn's write may take: a disk of less than 25 MB/s, or a busy one
 _OFF_LOOP_TIME = 0.25  # seconds for which the loop writes nothing itself after a slow write
-_BUDGET = 0.008  # seconds of one pass of the loop for writing, however many files
+_BUDGET = 0.008  # seconds of one pass of the loop for transfers, however many there are
 
 
-class _WriteBudget:
-    """Time of a loop that may be spent on writing, for all files together."""
+class _Turns:
+    """Time of a loop that its transfers may take in one pass, all together; who gets none waits in order.
 
-    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "_WriteBudget"]] = WeakKeyDictionary()
+    Each transfer's turn is short, but twenty of them in one pass would keep the loop from everything else.
+    """
+
+    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "_Turns"]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self._spent = 0.0
-        self._off_until = 0.0
+        self._disk_slow_until = 0.0
+        self._waiting: OrderedDict[SpliceTransfer, None] = OrderedDict()
 
     @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> "_WriteBudget":
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "_Turns":
         return cls._of_loop.setdefault(loop, cls())
 
-    def left(self) -> bool:
-        return self._spent < _BUDGET and time.monotonic() >= self._off_until
+    def request(self, transfer: "SpliceTransfer") -> None:
+        """Give a transfer its turn now, or in one of the next passes after those that wait already."""
+        # The loop reports every socket in every pass, always in the same order: without a queue the first
+        # ones would take all the time until their files are complete.
+        if transfer in self._waiting:
+            return
+        if self._waiting or self._spent >= _BUDGET:
+            self._waiting[transfer] = None
+        else:
+            self._give(transfer)
 
-    def spend(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        if not self._spent:
-            loop.call_soon(self._new_pass)
-        self._spent += seconds
+    def withdraw(self, transfer: "SpliceTransfer") -> None:
+        """Forget a transfer that ends."""
+        self._waiting.pop(transfer, None)
 
-    def note(self, seconds: float) -> None:
+    def may_write(self) -> bool:
+        """Return whether the loop may write itself, because the disk has not kept a write waiting lately."""
+        return time.monotonic() >= self._disk_slow_until
+
+    def note_write(self, seconds: float) -> None:
         """Record how long a write took, in the loop or in a thread."""
         if seconds > _SLOW_WRITE_TIME:
-            self._off_until = time.monotonic() + _OFF_LOOP_TIME
+            self._disk_slow_until = time.monotonic() + _OFF_LOOP_TIME
 
-    def _new_pass(self) -> None:
+    def _give(self, transfer: "SpliceTransfer") -> None:
+        if not self._spent:
+            transfer.loop.call_soon(self._begin_pass)
+        began = time.monotonic()
+        transfer.take_turn()
+        self._spent += max(time.monotonic() - began, 1e-9)
+
+    def _begin_pass(self) -> None:
         self._spent = 0.0
+        while self._waiting and self._spent < _BUDGET:
+            transfer, _ = self._waiting.popitem(last=False)
+            self._give(transfer)
 
 
 class SpliceTransfer(TransferBackend):
@@ -70,9 +98,9 @@ class SpliceTransfer(TransferBackend):
         super().__init__(sock, part, size)
         self._outlet = self._inlet = -1
         self._copying = False
-        self._loop_time = _WriteBudget.of(self.loop)
+        self._turns = _Turns.of(self.loop)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Open the pipe and begin to read."""
         try:
             self._outlet, self._inlet = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -82,23 +110,36 @@ class SpliceTransfer(TransferBackend):
             fcntl.fcntl(self._inlet, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self.loop.add_reader(self.sock, self._on_readable)
 
-    async def stop(self) -> None:
-        """Stop reading, await the last write, close the pipe."""
+    def stop(self) -> Awaitable[None] | None:
+        """Stop reading, await the last write if one is running, close the pipe."""
         if self._inlet < 0:
-            return
+            return None
+        self._turns.withdraw(self)
         self.loop.remove_reader(self.sock)
+        if self.is_writing:
+            return self._stop_after_write()
+        self._close_pipe()
+        return None
+
+    async def _stop_after_write(self) -> None:
         await self.wait_for_write()
         self.loop.remove_reader(self.sock)  # the last write may have asked for more
+        self._turns.withdraw(self)
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
         os.close(self._inlet)
         os.close(self._outlet)
 
     def _on_readable(self) -> None:
+        self._turns.request(self)
+
+    def take_turn(self) -> None:
+        """Move what one turn allows from the socket to the file; called by `_Turns`."""
         try:
             count = self._fill_pipe()
-            if self._loop_time.left() and not self._copying:
-                began = time.monotonic()
+            if self._turns.may_write() and not self._copying:
                 count -= self._splice_into_file(count)
-                self._loop_time.spend(self.loop, time.monotonic() - began)
         except BlockingIOError:
             return
         except Exception as error:  # noqa: BLE001 - raised where the file is awaited
@@ -144,7 +185,7 @@ class SpliceTransfer(TransferBackend):
                     break
                 self.part.received += moved
                 left -= moved
-        self._loop_time.note(time.monotonic() - began)
+        self._turns.note_write(time.monotonic() - began)
         return count - left
 
     def _empty_pipe(self, count: int) -> None:
