@@ -73,6 +73,7 @@ class _Call:
     repeat: bool = False
     posted: "asyncio.Future[Any] | None" = field(default=None, repr=False)  # first response, if sent already
     refusals: int = 0
+    rate_delays: Iterator[float] | None = None  # waits after refusals that name none
     secret: str | None = field(default=None, repr=False)  # sent with the call itself
     link: JsonRpcConnection | None = field(default=None, repr=False)  # that it was last sent on
     capabilities: ServiceCapabilities = field(init=False, repr=False)  # of ``link``
@@ -110,6 +111,7 @@ class ServiceConnection:
         self._idle = asyncio.Event()
         self._idle.set()
         self._renewing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
         self.rpc = JsonRpcClient(
             endpoint.url,
             options,
@@ -206,7 +208,7 @@ class ServiceConnection:
             )
         with translated_errors(self.capabilities.generation, self.capabilities.secret):
             future = link.post(method, params, timeout=timeout)
-        return PostedCall(self, _Call(method, params, asyncio.get_running_loop().time() + timeout), future)
+        return PostedCall(self, _Call(method, params, self._loop.time() + timeout), future)
 
     async def call(
         self,
@@ -220,57 +222,58 @@ class ServiceConnection:
         if timeout is None:
             delay = SLOW_METHOD_TIME * self._slow if self.capabilities.generation == 1 else 0.0
             timeout = self._timeout + delay
-        return await self.run(_Call(method, params, asyncio.get_running_loop().time() + timeout, repeat))
+        return await self.run(_Call(method, params, self._loop.time() + timeout, repeat))
 
     async def run(self, call: "_Call") -> Any:
-        """Return the result of a call; it delays later ones at a service of generation 1 if it is slow."""
+        """Send a call until it is answered, or refused for good, and return the result.
+
+        A slow one delays later ones at a service of generation 1.
+        """
         slow = call.method in SLOW_METHODS
         self._slow += slow
         try:
-            return await self._run(call)
+            while True:
+                if self._renewing.locked():  # a call sent meanwhile would only be refused
+                    async with self._renewal_deadline(call), self._renewing:
+                        pass
+                call.link, call.capabilities = self.rpc.connection, self.capabilities
+                try:
+                    value = await self._send(call)
+                except AsynccamError as error:
+                    capabilities = call.capabilities
+                    problem = translate_error(error, capabilities.generation, capabilities.secret)
+                    if problem is error:
+                        raise
+                    await self._wait_or_renew(call, problem, error)
+                else:
+                    call.capabilities.working.add(call.method)
+                    return value
         finally:
             self._slow -= slow
 
-    async def _run(self, call: "_Call") -> Any:
-        """Send a call until it is answered, or refused for good."""
-        rate_delays: Iterator[float] | None = None
-        while True:
-            if self._renewing.locked():  # a call sent meanwhile would only be refused
-                async with self._renewal_deadline(call), self._renewing:
-                    pass
-            call.link, call.capabilities = self.rpc.connection, self.capabilities
-            capabilities = call.capabilities
-            try:
-                value = await self._send(call)
-            except AsynccamError as error:
-                problem = translate_error(error, capabilities.generation, capabilities.secret)
-                if problem is error:
-                    raise
-                cause = error
-            else:
-                capabilities.working.add(call.method)
-                return value
-            call.posted = None
-            if isinstance(cause, RpcError) and cause.code == NO_SUCH_METHOD:
-                capabilities.missing.add(call.method)
-            if isinstance(problem, RateLimitedError):
-                wait = problem.retry_after
-                if wait is None:
-                    rate_delays = rate_delays or _RATE_BACKOFF.delays()
-                    wait = next(rate_delays)
-                if asyncio.get_running_loop().time() + wait >= call.until:
-                    raise problem from cause
-                await asyncio.sleep(wait)
-            elif (
-                isinstance(problem, AuthenticationError)
-                and isinstance(cause, RpcError)
-                and cause.code == NOT_AUTHENTICATED
-                and capabilities.secret is not None
-            ):
-                call.secret = await self._renew_in_time(call, problem)
-                call.refusals += 1
-            else:
+    async def _wait_or_renew(self, call: "_Call", problem: AsynccamError, cause: AsynccamError) -> None:
+        """Return once a call that was refused may be sent again, or raise the problem."""
+        call.posted = None
+        if isinstance(cause, RpcError) and cause.code == NO_SUCH_METHOD:
+            call.capabilities.missing.add(call.method)
+        if isinstance(problem, RateLimitedError):
+            wait = problem.retry_after
+            if wait is None:
+                call.rate_delays = call.rate_delays or _RATE_BACKOFF.delays()
+                wait = next(call.rate_delays)
+            if self._loop.time() + wait >= call.until:
                 raise problem from cause
+            await asyncio.sleep(wait)
+        elif (
+            isinstance(problem, AuthenticationError)
+            and isinstance(cause, RpcError)
+            and cause.code == NOT_AUTHENTICATED
+            and call.capabilities.secret is not None
+        ):
+            call.secret = await self._renew_in_time(call, problem)
+            call.refusals += 1
+        else:
+            raise problem from cause
 
     async def _send(self, call: "_Call") -> Any:
         self._active += 1
