@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import uvloop
 from blockbuster import BlockBuster
 from hypothesis import settings
 
@@ -16,6 +17,10 @@ from tests.support.marks import SLOWEST, TESTS, marks_of
 # A test that is slow because others run beside it is not wrong.
 settings.register_profile("asynccam", deadline=None)
 settings.load_profile("asynccam")
+
+uvloop.new_event_loop().close()  # opens the pipe that libuv keeps for the life of the process
+BOTH_LOOPS = ("net", "systems/mediamtx", "take/test_take_multicam.py")
+"""What runs on asyncio's own loop and on uvloop, but for tests with the mark own_loop."""
 
 GRACE = 2.0
 """Seconds a test's threads, processes and descriptors may take to go away by themselves."""
@@ -56,6 +61,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return others.setdefault(item.path, len(others))
 
     items.sort(key=place)
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Let tests run on uvloop too."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    name = item.path.relative_to(TESTS).as_posix()
+    if name.startswith(BOTH_LOOPS) and item.get_closest_marker("own_loop") is None:
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 @pytest.fixture(scope="session", autouse=True)

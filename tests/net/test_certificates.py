@@ -89,6 +89,7 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp.connector, "DefaultResolver", aiohttp.ThreadedResolver)
 
 
+@pytest.mark.own_loop
 @pytest.mark.usefixtures("resolves")
 @pytest.mark.parametrize("host", ["cam.lan", "cam.lan."])
 async def test_certificate_name_with_trailing_dot(host: str, tmp_path: Path) -> None:
@@ -101,6 +102,7 @@ def _expired(authority: Any) -> Any:
     return authority.issue_cert("cam.lan", not_after=datetime.now(UTC) - timedelta(days=1))
 
 
+@pytest.mark.own_loop
 @pytest.mark.usefixtures("resolves")
 @pytest.mark.parametrize("host", ["cam.lan", "cam.lan."])
 @pytest.mark.parametrize(

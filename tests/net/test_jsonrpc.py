@@ -174,6 +174,7 @@ async def test_calls_end_each_at_its_own_deadline(server: RpcServer, client: Jso
     waiting.cancel()
 
 
+@pytest.mark.own_loop
 async def test_calls_share_a_timer(
     server: RpcServer, client: JsonRpcClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ async def test_local_name_unknown_over_http() -> None:
                 pass
 
 
+@pytest.mark.own_loop
 @pytest.mark.parametrize("name", ["nobody-there.local", "cam.lan", "..local"])
 async def test_local_name_unknown_is_the_systems_error(name: str) -> None:
     with pytest.raises(ConnectionError, match="not known"):

@@ -110,6 +110,7 @@ async def test_connect_tcp_several_unknown_hosts() -> None:
         await connect_tcp(["fe80::1%no-such-zone", "fe80::1%nor-this-one"], 8080, timeout=5)
 
 
+@pytest.mark.own_loop
 async def test_connect_tcp_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_thread(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -19,7 +19,6 @@ from websockets.protocol import Protocol, Side, State
 from asynccam.net.websocket import MAX_MESSAGE, WebSocket, WebSocketOptions, open_websocket
 from tests.support.raw_websocket import BINARY, CLOSE, CONT, FIN, PING, PONG, TEXT, RawPeer, close, frame
 
-BOTH_LOOPS = True
 MARK = b"all was read"
 HELLO = frame(TEXT, b"Hello")
 GREETING = "Hello-\u00b5@\u00df\u00f6\u00e4\u00fc\u00e0\u00e1-UTF-8!!".encode()

@@ -21,7 +21,6 @@ from tests.support.waiting import eventually, outlasting, passes
 
 Pair = tuple[socket, socket]
 MIB = 1024 * 1024
-BOTH_LOOPS = True
 
 
 @pytest.fixture(params=["splice", "buffered"])
