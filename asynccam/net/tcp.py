@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Sequence
 
 import aiohappyeyeballs
@@ -57,6 +58,32 @@ def _reason(error: OSError) -> str:
     if error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return error.strerror or str(error)
+
+
+async def open_transport(
+    protocol: asyncio.BaseProtocol,
+    sock: socket.socket,
+    *,
+    tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+) -> None:
+    """Give a connected socket to the loop, which closes it at the end of the connection.
+
+    After an error or a cancellation the protocol had its ``connection_lost`` called, and the caller
+    closes the socket. Errors are those of `asyncio.loop.create_connection`.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.create_connection(lambda: protocol, sock=sock, ssl=tls, server_hostname=server_hostname)
+    except BaseException:
+        # asyncio closes its transport and reports that later. uvloop does not report it, and has closed the
+        # descriptor, whose number may soon be another's.
+        try:
+            os.fstat(sock.fileno())
+        except OSError:
+            sock.detach()
+        protocol.connection_lost(None)
+        raise
 
 
 async def _resolve_all(hosts: list[str], port: int) -> list[AddrInfoType]:

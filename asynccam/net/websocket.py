@@ -38,7 +38,7 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.tcp import connect_tcp
+from asynccam.net.tcp import connect_tcp, open_transport
 from asynccam.net.tls import untrusted
 from asynccam.redaction import loggable
 from asynccam.runtime.tasks import finish
@@ -654,26 +654,15 @@ async def open_websocket(
     if uri.secure and options.tls is None:
         raise UsageError(f"{url} needs a TLS context")
     loop = asyncio.get_running_loop()
-    socket: WebSocket | None = None
-
-    def factory() -> WebSocket:
-        nonlocal socket
-        socket = WebSocket(url, on_message, options, room=room)
-        return socket
-
-    opened = False
     began = loop.time()
     sock = await connect_tcp(uri.host, uri.port, timeout=options.timeout)
+    socket = WebSocket(url, on_message, options, room=room)
+    opened = False
     try:
         async with deadline(options.timeout - (loop.time() - began), f"WebSocket handshake with {url}"):
-            await loop.create_connection(
-                factory,
-                sock=sock,
-                ssl=options.tls if uri.secure else None,
-                # RFC 6066, section 3: the name goes without its trailing dot, as certificates have it.
-                server_hostname=uri.host.rstrip(".") if uri.secure else None,
-            )
-            assert socket is not None
+            # RFC 6066, section 3: the name goes without its trailing dot, as certificates have it.
+            name = uri.host.rstrip(".") if uri.secure else None
+            await open_transport(socket, sock, tls=options.tls if uri.secure else None, server_hostname=name)
             await socket.opened
         opened = True
     except ssl.SSLCertVerificationError as error:
@@ -684,7 +673,6 @@ async def open_websocket(
         raise ConnectionError(f"cannot reach {url}: {error.strerror or error}") from error
     finally:
         if not opened:
-            if socket is not None:
-                await socket.abort()
+            await socket.abort()
             sock.close()
     return socket
