@@ -16,8 +16,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 M = TypeVar("M", bound=BaseModel)
-Parts = tuple[dict[str, Any], dict[str, Any], set[str]]
-"""Fields, unknown fields, and names of the fields that were given, as pydantic keeps them in an object."""
 
 _SCALARS: Final[dict[Any, CoreSchema]] = {
     str: core_schema.str_schema(strict=True),
@@ -51,27 +49,29 @@ class PlainReader(Generic[M]):
         self, model: type[M], inner: "Mapping[Any, PlainReader[Any]]", unusual: frozenset[str]
     ) -> None:
         self._model = model
+        self._names = frozenset(model.model_fields)
         self._unusual = unusual
         self._private = {name: value.get_default() for name, value in model.__private_attributes__.items()}
         self._objects: list[tuple[str, PlainReader[Any]]] = []  # fields with one object
         self._lists: list[tuple[str, PlainReader[Any]]] = []  # fields with a list of objects
-        # The fields alone: pydantic makes an object more slowly than `_build`.
-        self.schema = core_schema.model_fields_schema(
-            {name: self._field(name, field, inner) for name, field in model.model_fields.items()},
-            extra_behavior="allow",
+        # Checked as dictionaries, of which `_build` makes objects sooner than pydantic does.
+        self.schema = core_schema.typed_dict_schema(
+            {name: self._field(field, inner, name) for name, field in model.model_fields.items()},
+            extra_behavior="ignore",  # `_build` takes them from the value
+            strict=True,
         )
         self._validator = SchemaValidator(self.schema)
 
     def read(self, value: Any) -> M | None:
         """Return the object that full validation would return, or None where only that can tell."""
         try:
-            return self._build(self._validator.validate_python(value))
+            return self._build(self._validator.validate_python(value), value)
         except (ValidationError, _NotPlainError):
             return None
 
     def _field(
-        self, name: str, field: FieldInfo, inner: "Mapping[Any, PlainReader[Any]]"
-    ) -> core_schema.ModelField:
+        self, field: FieldInfo, inner: "Mapping[Any, PlainReader[Any]]", name: str
+    ) -> core_schema.TypedDictField:
         annotation: Any = field.annotation
         if isinstance(annotation, UnionType):  # with None, which stands for a missing value and is not plain
             (annotation,) = (kind for kind in get_args(annotation) if kind is not NoneType)
@@ -81,26 +81,38 @@ class PlainReader(Generic[M]):
         reader = inner.get(annotation)
         schema = _SCALARS[annotation] if reader is None else reader.schema
         if is_list:
-            schema = core_schema.list_schema(schema)
+            schema = core_schema.list_schema(schema, strict=True)
         if reader is not None:
             (self._lists if is_list else self._objects).append((name, reader))
         if field.default_factory is None:
-            return core_schema.model_field(core_schema.with_default_schema(schema, default=field.default))
+            return core_schema.typed_dict_field(
+                core_schema.with_default_schema(schema, default=field.default)
+            )
         empty = list if is_list or reader is None else partial(reader._validator.validate_python, {})
-        return core_schema.model_field(core_schema.with_default_schema(schema, default_factory=empty))
+        return core_schema.typed_dict_field(core_schema.with_default_schema(schema, default_factory=empty))
 
-    def _build(self, parts: Parts) -> M:
-        fields, unknown, given = parts
-        if unknown and not self._unusual.isdisjoint(unknown):
-            raise _NotPlainError
+    def _build(self, fields: dict[str, Any], value: dict[str, Any]) -> M:
+        """Return the object with the checked fields of a value; the value shows which of them were given."""
+        given = set(value)
+        unknown = {} if given <= self._names else self._unknown_fields(value)
         for name, reader in self._objects:
             if (inner := fields[name]) is not None:
-                fields[name] = reader._build(inner)
+                fields[name] = reader._build(inner, value.get(name, {}))
         for name, reader in self._lists:
-            fields[name] = [*map(reader._build, fields[name])]
+            fields[name] = [*map(reader._build, fields[name], value.get(name, ()))]
         result = _new(self._model)
         _set_fields(result, fields)
         _set_given(result, given)
         _set_unknown(result, unknown)
         _set_private(result, self._private.copy() if self._private else None)
         return result
+
+    def _unknown_fields(self, value: dict[str, Any]) -> dict[str, Any]:
+        unknown = {name: given for name, given in value.items() if name not in self._names}
+        if not self._unusual.isdisjoint(unknown):
+            raise _NotPlainError
+        try:
+            "".join(unknown).encode()
+        except (TypeError, UnicodeEncodeError):  # no text, or half of a surrogate pair
+            raise _NotPlainError from None
+        return unknown
