@@ -81,9 +81,11 @@ def _updated(known: R, report: R) -> R:
     Of new unknown fields, only as many are kept as the limit allows. The report itself is returned if it has
     every field that is known.
     """
-    given, fields, extra = report.model_fields_set, known.model_extra or {}, report.model_extra or {}
-    if known.model_fields_set <= given and len(extra) <= _MAX_EXTRA_FIELDS:
+    # By these names and not by `model_fields_set`, as it runs for every notification.
+    given, extra = report.__pydantic_fields_set__, report.__pydantic_extra__ or {}
+    if known.__pydantic_fields_set__ <= given and len(extra) <= _MAX_EXTRA_FIELDS:
         return report
+    fields = known.model_extra or {}
     room = max(_MAX_EXTRA_FIELDS - len(fields), 0)
     new = set(itertools.islice((name for name in extra if name not in fields), room))
     values = {name: getattr(report, name) for name in given if name not in extra or name in fields}
