@@ -10,9 +10,9 @@ What all systems have in common stands here; each system's own client and messag
 ``asynccam.systems``.
 """
 
-import lazy_loader
+from asynccam.lazy_names import attach_stub
 
 __version__ = "0.1.0"
 
 # The names stand in __init__.pyi: a program pays for what it uses, not for every camera system there is.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -12,6 +12,7 @@ PACKAGE: Final = "asynccam"
 # An area imports only from areas in layers below it, and from itself.
 LAYERS: Final = {
     "errors": 1,
+    "lazy_names": 1,
     "outside": 1,
     "redaction": 1,
     "wall_clock": 1,
@@ -294,7 +295,7 @@ def _bare_excepts(module: Module) -> Breaches:
             yield node.lineno, "a bare except"
 
 
-LAZY_NAMES = "__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)"
+LAZY_NAMES = "__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)"
 """How a package brings in the names of its ``__init__.pyi`` when they are asked for."""
 
 
