@@ -109,6 +109,7 @@ def assert_whole(manifest: Manifest, outcome: Outcome, *, early: Sequence[str] =
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.realtime
 async def test_tutorial_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
