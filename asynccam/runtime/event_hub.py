@@ -30,7 +30,12 @@ _LOG = logging.getLogger(__name__)
 _MAX_STATES: Final = 20_000
 """States that are kept at most; beyond, the one that has not changed for longest is forgotten."""
 _BATCH: Final = 64
-"""Events a listener gets in one turn of the loop before others have theirs."""
+"""Events an iterator gets in one turn of the loop before others have theirs."""
+_MAX_CALLS: Final = 512
+"""Calls of a callback in one turn: more than one turn of a reader emits, so that short queues stay short.
+
+Python's garbage collector goes through everything that is queued, again and again.
+"""
 _CALLS_PER_TIME_CHECK: Final = 16
 _MAX_TURN: Final = 0.002
 """Seconds a callback that does not suspend has in one turn of the loop, unless one call takes longer."""
@@ -211,7 +216,7 @@ class Subscription(EventListener):
         queue, callback = self._queue, self._callback
         loop = asyncio.get_running_loop()
         until = loop.time() + _MAX_TURN
-        for _ in range(_BATCH // _CALLS_PER_TIME_CHECK):
+        for _ in range(_MAX_CALLS // _CALLS_PER_TIME_CHECK):
             for _ in range(_CALLS_PER_TIME_CHECK):
                 if not queue:
                     break
@@ -243,7 +248,7 @@ class Subscription(EventListener):
                 if result is not None and isawaitable(result):
                     await result
                 self._check_room()
-                if calls >= _BATCH or loop.time() >= until:  # the callback may never give way by itself
+                if calls >= _MAX_CALLS or loop.time() >= until:  # the callback may never give way by itself
                     await asyncio.sleep(0)
                     calls, until = 0, loop.time() + _MAX_TURN
                 result = None
