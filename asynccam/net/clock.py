@@ -14,8 +14,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -68,26 +67,12 @@ class MeasurementLimiter:
         # Not an asyncio.Semaphore, which keeps its event loop alive: see `_LIMITERS`.
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    def slot(self) -> "_Slot":
         """Wait for a slot, and hold it for the block or ``hold`` seconds, whichever is shorter."""
-        await self._acquire()
-        held = True
+        return _Slot(self, self._hold)
 
-        def release() -> None:
-            nonlocal held
-            if held:
-                held = False
-                self._release()
-
-        timer = asyncio.get_running_loop().call_later(self._hold, release)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            release()
-
-    async def _acquire(self) -> None:
+    async def acquire(self) -> None:
+        """Wait for a slot; `slot` releases it in any case."""
         if self._free:  # nothing is waiting: a released slot goes to the first waiter
             self._free -= 1
             return
@@ -97,16 +82,41 @@ class MeasurementLimiter:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                self._release()  # the slot was granted together with the cancellation
+                self.release()  # the slot was granted together with the cancellation
             raise
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give a slot to the next one that waits."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+class _Slot:
+    """A slot of a limiter, as a context manager."""
+
+    __slots__ = ("_hold", "_limiter", "_timer")
+
+    def __init__(self, limiter: MeasurementLimiter, hold: float) -> None:
+        self._limiter = limiter
+        self._hold = hold
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._limiter.acquire()
+        self._timer = asyncio.get_running_loop().call_later(self._hold, self._release)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+            self._limiter.release()
 
 
 _LIMITERS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, MeasurementLimiter]] = WeakKeyDictionary()
@@ -258,7 +268,10 @@ async def _when_free(
     limiter: MeasurementLimiter, left: float, sample: Callable[[], Awaitable[T]]
 ) -> T | None:
     """Take a sample as soon as a slot is free; return None if that takes longer than ``left`` seconds."""
-    scope = asyncio.timeout(left if math.isfinite(left) else None)
+    if left == math.inf:
+        async with limiter.slot():
+            return await sample()
+    scope = asyncio.timeout(left)
     try:
         async with scope, limiter.slot():
             return await sample()

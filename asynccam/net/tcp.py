@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from functools import lru_cache
 
 import aiohappyeyeballs
 from aiohappyeyeballs import AddrInfoType
@@ -21,11 +22,12 @@ _LOG = logging.getLogger(__name__)
 _ATTEMPT_DELAY = 0.25
 
 
-async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float) -> socket.socket:
+async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float | None) -> socket.socket:
     """Open a TCP connection as a bare non-blocking socket with ``TCP_NODELAY``.
 
     ``host`` may be several names or addresses of one peer: all of them are tried, in order and beside each
-    other. ``timeout`` seconds are for name resolution and connecting together. The caller closes the socket.
+    other. ``timeout`` seconds are for name resolution and connecting together; None where the caller has a
+    deadline. The caller closes the socket.
 
     Raises:
         ConnectionError: The name does not resolve, or no address accepts.
@@ -41,15 +43,29 @@ async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float) -
     async with deadline(timeout, f"connection to {peer}"):
         try:
             addresses = await _resolve_all(hosts, port)
-            sock = await aiohappyeyeballs.start_connection(
-                addresses, happy_eyeballs_delay=_ATTEMPT_DELAY, socket_factory=_undelayed_socket
-            )
+            if len(addresses) == 1:  # nothing to race: hundreds of cameras are connected to at once
+                sock = await _connect(addresses[0])
+            else:
+                sock = await aiohappyeyeballs.start_connection(
+                    addresses, happy_eyeballs_delay=_ATTEMPT_DELAY, socket_factory=_undelayed_socket
+                )
         except OSError as error:
             _LOG.debug("no connection to %s: %s", peer, _reason(error))
             raise ConnectionError(f"cannot connect to {peer}: {_reason(error)}") from error
         except ValueError as error:  # a label that IDNA refuses
             raise UsageError(f"{host!r} is not a host name: {error}") from error
     _LOG.debug("connected to %s", peer)
+    return sock
+
+
+async def _connect(info: AddrInfoType) -> socket.socket:
+    sock = _undelayed_socket(info)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, info[4])
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
@@ -100,13 +116,8 @@ async def _resolve_all(hosts: list[str], port: int) -> list[AddrInfoType]:
 
 async def _resolve(host: str, port: int) -> list[AddrInfoType]:
     """Return the addresses of a host; a literal address needs no thread."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        pass  # a name
-    else:
-        if address.version == 4 or "%" not in host:  # the resolver turns a zone's name into its number
-            return [_address_info(host, port)]
+    if _needs_no_resolver(host):
+        return [_address_info(host, port)]
     try:
         with thread_errors():
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -117,6 +128,15 @@ async def _resolve(host: str, port: int) -> list[AddrInfoType]:
             raise
         return [_address_info(address, port) for address in local]
     return list(found)
+
+
+@lru_cache(maxsize=4096)
+def _needs_no_resolver(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.version == 4 or "%" not in host  # the resolver turns a zone's name into its number
 
 
 async def host_for_others(host: str) -> str:

@@ -61,7 +61,7 @@ async def retry(
     """
     if attempts is not None and attempts < 1:
         raise UsageError(f"attempts must be at least 1, not {attempts}")
-    retrier = Retrier(backoff or Backoff(), clock=clock, rng=rng)
+    retrier: Retrier | None = None  # made only when it is needed: most things succeed at once
     for attempt in itertools.count(1):
         began = clock.monotonic()
         try:
@@ -69,6 +69,8 @@ async def retry(
         except RetryableError:
             if attempt == attempts:
                 raise
+        if retrier is None:
+            retrier = Retrier(backoff or Backoff(), clock=clock, rng=rng)
         if clock.monotonic() - began > settled_after:
             retrier.reset()
         await retrier.wait_after_failure()

@@ -3,8 +3,8 @@
 import asyncio
 import builtins
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Final
 
 from asynccam.errors import TimeoutError
@@ -47,22 +47,44 @@ def slept() -> float:
 SYSTEM_CLOCK: Final = Clock()
 
 
-@asynccontextmanager
-async def deadline(seconds: float | None, what: str, *, maybe_executed: bool = False) -> AsyncIterator[None]:
+def deadline(seconds: float | None, what: str, *, maybe_executed: bool = False) -> "Deadline":
     """Raise `asynccam.errors.TimeoutError` if the block takes longer than so many seconds; None: no limit.
 
     ``what`` is named in the error, ``answer from multicam://host:8080`` for example; ``maybe_executed`` is
     passed on to it.
     """
-    scope = asyncio.timeout(seconds)
-    try:
-        async with scope:
-            yield
-    except builtins.TimeoutError:
+    return Deadline(seconds, what, maybe_executed)
+
+
+class Deadline:
+    """What `deadline` returns: a class, because thousands are entered where hundreds of cameras are asked."""
+
+    __slots__ = ("_maybe_executed", "_scope", "_seconds", "_what")
+
+    def __init__(self, seconds: float | None, what: str, maybe_executed: bool) -> None:
+        self._seconds = seconds
+        self._what = what
+        self._maybe_executed = maybe_executed
+        self._scope = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._scope.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._scope.__aexit__(kind, error, trace)
+        except builtins.TimeoutError:
+            raise self._timeout_error() from None
         # Only this scope's own expiry is translated: a timeout raised in the block is raised unchanged.
-        if not scope.expired():
-            raise
-        raise TimeoutError(f"no {what} within {seconds:g} s", maybe_executed=maybe_executed) from None
+        if isinstance(error, builtins.TimeoutError) and self._scope.expired():
+            raise self._timeout_error() from None
+
+    def _timeout_error(self) -> TimeoutError:
+        return TimeoutError(
+            f"no {self._what} within {self._seconds:g} s", maybe_executed=self._maybe_executed
+        )
 
 
 async def sleep_until(moment: float) -> None:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -51,7 +52,7 @@ from asynccam.systems.multicam.models import (
     StopRecordingResponse,
     refusal,
 )
-from asynccam.systems.multicam.protocol import FileReader, parse_list
+from asynccam.systems.multicam.protocol import FileReader, encode_command, parse_list
 
 _LOG = logging.getLogger(__name__)
 _MAX_OPEN_PROBES: Final = 8
@@ -139,7 +140,7 @@ class MultiCamClient:
     @property
     def address(self) -> str:
         """Address of the device, ``multicam://host:port``."""
-        return str(Address("multicam", self._hosts[0], self._port))
+        return self._address
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
@@ -164,8 +165,12 @@ class MultiCamClient:
         hosts = (host,) if isinstance(host, str) else tuple(host)
         if not hosts or not all(hosts) or not 1 <= port <= 65535:
             raise UsageError(f"not where a device can be: {', '.join(hosts) or 'no host'}, port {port}")
+        self._use(hosts, port)
+
+    def _use(self, hosts: tuple[str, ...], port: int) -> None:
         self._hosts = hosts
         self._port = port
+        self._address = str(Address("multicam", hosts[0], port))
 
     # -- commands ---------------------------------------------------------------------------------
 
@@ -177,8 +182,8 @@ class MultiCamClient:
         ``first_frame`` requests the time of the recording's first frame, which only asynccam's own device
         server reports.
         """
-        message = CommandMessage.device_status(device_id=self._sender, first_frame=first_frame)
-        return await self._status(message, timeout)
+        payload = encode_command(CommandType.DEVICE_STATUS, self._sender, first_frame=first_frame)
+        return await self._status(CommandType.DEVICE_STATUS, payload, timeout)
 
     async def run_id(self, *, timeout: float | None = None) -> str:
         """Return the id of the device's present run, which is the same at every address of one device.
@@ -187,13 +192,14 @@ class MultiCamClient:
         """
         run_id_request: dict[str, Any] = {RUN_ID_KEY: True}
         message = CommandMessage(command=CommandType.DEVICE_STATUS, deviceId=self._sender, **run_id_request)
-        run_id = ((await self._status(message, timeout)).model_extra or {}).get(RUN_ID_KEY)
+        status = await self._status(CommandType.DEVICE_STATUS, message.to_bytes(), timeout)
+        run_id = (status.model_extra or {}).get(RUN_ID_KEY)
         return run_id if isinstance(run_id, str) else ""
 
     async def heartbeat(self, *, timeout: float | None = None) -> StatusResponse:
         """Check that the device answers, and return its status."""
-        message = CommandMessage.heartbeat(device_id=self._sender)
-        return await self._status(message, timeout)
+        payload = encode_command(CommandType.HEARTBEAT, self._sender)
+        return await self._status(CommandType.HEARTBEAT, payload, timeout)
 
     async def start_recording(
         self, timestamp: float | None = None, *, timeout: float | None = None
@@ -203,8 +209,10 @@ class MultiCamClient:
         A reply ``command_received`` or ``recording`` does not prove that a new recording runs;
         `MultiCamCamera` confirms it by a status query.
         """
-        message = CommandMessage.start_recording(timestamp, device_id=self._sender)
-        return await self._request(message, StatusResponse.from_json, timeout=timeout)
+        command = CommandType.START_RECORDING
+        payload = encode_command(command, self._sender, timestamp)
+        document = await self._exchange(command, payload, timeout=timeout)
+        return self._parse(command, document, StatusResponse.from_json)
 
     async def stop_recording(
         self, *, timeout: float | None = None, first_frame: bool = False
@@ -214,13 +222,17 @@ class MultiCamClient:
         ``fileSize`` is 0 where the device packs the file later: download it by its name all the same.
         ``first_frame`` requests the time of the first frame, see `device_status`.
         """
-        message = CommandMessage.stop_recording(device_id=self._sender, first_frame=first_frame)
-        return await self._request(message, StopRecordingResponse.from_json, timeout=timeout)
+        command = CommandType.STOP_RECORDING
+        payload = encode_command(command, self._sender, first_frame=first_frame)
+        document = await self._exchange(command, payload, timeout=timeout)
+        return self._parse(command, document, StopRecordingResponse.from_json)
 
     async def list_files(self, *, timeout: float | None = None) -> ListFilesResponse:
         """Return the recordings on the device; old devices refuse the command."""
-        message = CommandMessage.list_files(device_id=self._sender)
-        return await self._request(message, parse_list, timeout=timeout, repeatable=True)
+        command = CommandType.LIST_FILES
+        payload = encode_command(command, self._sender)
+        document = await self._exchange(command, payload, timeout=timeout, repeatable=True)
+        return self._parse(command, document, parse_list)
 
     async def upload_to_cloud(
         self,
@@ -258,7 +270,9 @@ class MultiCamClient:
             aws_region=aws_region,
             device_id=self._sender,
         )
-        return await self._request(message, StatusResponse.from_json, timeout=timeout)
+        document = await self._exchange(message.command, message.to_bytes(), timeout=timeout)
+        secrets = [value for name in _CREDENTIALS if (value := getattr(message, name))]
+        return self._parse(message.command, document, StatusResponse.from_json, secrets=secrets)
 
     async def send(self, message: CommandMessage, *, timeout: float | None = None) -> Reply:
         """Send any command but GET_VIDEO, unchanged and once, and return its reply, refusals too.
@@ -272,7 +286,7 @@ class MultiCamClient:
         """
         if message.command == CommandType.GET_VIDEO:
             raise UsageError("GET_VIDEO is answered by a file; use download()")
-        document = await self._exchange(message, timeout=timeout)
+        document = await self._exchange(message.command, message.to_bytes(), timeout=timeout)
         try:
             return _PARSERS.get(message.command, StatusResponse.from_json)(document, peer=self.address)
         except RemoteProtocolError:
@@ -289,11 +303,10 @@ class MultiCamClient:
         Raises:
             ConnectionError, TimeoutError: The device cannot be reached.
         """
-        message = CommandMessage.start_recording(device_id=self._sender)
         armed = ArmedCommand(
             await self._connect_with_retry(),
-            self._connect,
-            lambda document: self._parse(message, document, StatusResponse.from_json),
+            partial(self._connect, timeout=self._timeout),
+            partial(self._parse, CommandType.START_RECORDING, parser=StatusResponse.from_json),
             sender=self._sender,
             timeout=self._timeout,
         )
@@ -310,7 +323,7 @@ class MultiCamClient:
         Raises:
             ConnectionError, TimeoutError, RemoteProtocolError: No round trip could be used.
         """
-        payload = self._encode(CommandMessage.heartbeat(device_id=self._sender))
+        payload = encode_command(CommandType.HEARTBEAT, self._sender)
         with ExitStack() as stack:
             ready: deque[CommandConnection] = deque()
             unopened = samples
@@ -381,7 +394,8 @@ class MultiCamClient:
             RemoteProtocolError: The reply is neither a file nor a refusal.
         """
         message = CommandMessage.get_video(file_id or name, file_name=name, device_id=self._sender)
-        payload = self._encode(message)
+        payload = message.to_bytes()
+        self._check_size(message.command, payload)
         await _prepare_directory(directory, size)
         with await self._connect_with_retry() as connection:
             await connection.send(payload)
@@ -434,85 +448,74 @@ class MultiCamClient:
 
     # -- connections ------------------------------------------------------------------------------
 
-    async def _connect(self) -> CommandConnection:
+    async def _connect(self, *, timeout: float | None) -> CommandConnection:
         """Open a connection for one command; the address that accepted is tried first from then on."""
         hosts, port = self._hosts, self._port
-        sock = await connect_tcp(hosts, port, timeout=self._timeout)
+        sock = await connect_tcp(hosts, port, timeout=timeout)
         if len(hosts) > 1 and hosts == self._hosts:
             reached = _peer_host(sock)
-            self._hosts = tuple(sorted(hosts, key=lambda host: host.partition("%")[0] != reached))
-        return CommandConnection(sock, self.address)
+            self._use(tuple(sorted(hosts, key=lambda host: host.partition("%")[0] != reached)), port)
+        return CommandConnection(sock, self._address)
 
     async def _connect_with_retry(self) -> CommandConnection:
         """Connect, retrying: nothing has been sent yet."""
-        async with deadline(self._timeout, f"connection to {self.address}"):
-            return await retry(self._connect, attempts=self._attempts, backoff=self._backoff)
+        async with deadline(self._timeout, f"connection to {self._address}"):
+            return await retry(
+                partial(self._connect, timeout=None), attempts=self._attempts, backoff=self._backoff
+            )
 
-    def _encode(self, message: CommandMessage) -> bytes:
-        payload = message.to_bytes()
+    def _check_size(self, command: str, payload: bytes) -> None:
         if len(payload) > SAFE_COMMAND_SIZE:
             _LOG.warning(
                 "%s to %s is %d bytes long; some devices read only the first %d and drop it",
-                message.command,
-                self.address,
+                command,
+                self._address,
                 len(payload),
                 SAFE_COMMAND_SIZE,
             )
-        return payload
 
     async def _exchange(
-        self, message: CommandMessage, *, timeout: float | None = None, repeatable: bool = False
+        self, command: str, payload: bytes, *, timeout: float | None = None, repeatable: bool = False
     ) -> bytes:
         """Send a command and return the reply's JSON document; retry it only if ``repeatable``."""
-        payload = self._encode(message)
+        self._check_size(command, payload)
+        seconds = self._timeout if timeout is None else timeout
+        # The call's own deadline comes first, unless the call may take longer than the client's.
+        connect_timeout = None if seconds <= self._timeout else self._timeout
         sent = False
 
         async def attempt() -> bytes:
             nonlocal sent
-            with await self._connect() as connection:
+            with await self._connect(timeout=connect_timeout) as connection:
                 sent = True
                 await connection.send(payload)
                 return await connection.read_reply()
 
-        seconds = self._timeout if timeout is None else timeout
         try:
-            async with deadline(seconds, f"answer from {self.address} to {message.command}"):
-                return await retry(
-                    attempt, attempts=self._attempts if repeatable else 1, backoff=self._backoff
-                )
+            async with deadline(seconds, f"answer from {self._address} to {command}"):
+                if not repeatable:
+                    return await attempt()
+                return await retry(attempt, attempts=self._attempts, backoff=self._backoff)
         except TimeoutError as error:
             error.maybe_executed = sent
             raise
 
-    async def _status(self, message: CommandMessage, timeout: float | None) -> StatusResponse:
-        document = await self._exchange(message, timeout=timeout, repeatable=True)
-        return StatusResponse.from_json(document, peer=self.address)
+    async def _status(self, command: str, payload: bytes, timeout: float | None) -> StatusResponse:
+        document = await self._exchange(command, payload, timeout=timeout, repeatable=True)
+        return StatusResponse.from_json(document, peer=self._address)
 
-    async def _request(
-        self,
-        message: CommandMessage,
-        parser: Parser[R],
-        *,
-        timeout: float | None = None,
-        repeatable: bool = False,
-    ) -> R:
-        """Send a command and return its parsed reply; a refusal is raised as a `DeviceError`."""
-        document = await self._exchange(message, timeout=timeout, repeatable=repeatable)
-        return self._parse(message, document, parser)
-
-    def _parse(self, message: CommandMessage, document: bytes, parser: Parser[R]) -> R:
-        """Parse a reply; raise a `DeviceError` if it is a refusal."""
-        secrets = [value for name in _CREDENTIALS if (value := getattr(message, name))]
+    def _parse(self, command: str, document: bytes, parser: Parser[R], *, secrets: Sequence[str] = ()) -> R:
+        """Parse a reply; raise a `DeviceError`, without the command's ``secrets``, if it is a refusal."""
         try:
-            reply = parser(document, peer=self.address)
+            reply = parser(document, peer=self._address)
         except RemoteProtocolError:
             # A refusal may hold nothing but its status.
-            error = ErrorResponse.from_json(document, peer=self.address)
+            error = ErrorResponse.from_json(document, peer=self._address)
             if DeviceStatus.is_error(error.status):
-                raise refusal(self.address, message.command, error, secrets=secrets) from None
+                raise refusal(self._address, command, error, secrets=secrets) from None
             raise
         if DeviceStatus.is_error(reply.status):
-            raise refusal(self.address, message.command, reply, secrets=secrets)
+            raise refusal(self._address, command, reply, secrets=secrets)
         return reply
 
 

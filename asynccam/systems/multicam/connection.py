@@ -12,7 +12,6 @@ frame, so that starting a thousand devices is one tight loop. See docs/multicam.
 
 import asyncio
 import logging
-import math
 import socket
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -25,14 +24,13 @@ from asynccam.errors import (
     RetryableError,
     StateError,
     TimeoutError,
-    UsageError,
 )
 from asynccam.redaction import loggable_json
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, in_turn
 from asynccam.runtime.timing import SYSTEM_CLOCK, deadline
-from asynccam.systems.multicam.models import CommandMessage, StatusResponse
-from asynccam.systems.multicam.protocol import ResponseReader
+from asynccam.systems.multicam.models import CommandType, StatusResponse
+from asynccam.systems.multicam.protocol import ResponseReader, encode_command
 from asynccam.wall_clock import WALL_CLOCK, unix_now
 
 _LOG = logging.getLogger(__name__)
@@ -129,25 +127,13 @@ Connect = Callable[[], Awaitable[CommandConnection]]
 Judge = Callable[[bytes], StatusResponse]
 """Parses a JSON document, and raises the error for a refusal."""
 
-_PLACEHOLDER: Final = 1234567890.5
 _RECONNECT_BACKOFF: Final = Backoff(initial=0.1, maximum=5.0, immediate=True)
-
-
-@lru_cache(maxsize=8)
-def _template(sender: str) -> tuple[bytes, bytes]:
-    """Return the encoded command before and after its time."""
-    command = CommandMessage.start_recording(_PLACEHOLDER, device_id=sender).to_bytes()
-    head, _, tail = command.partition(repr(_PLACEHOLDER).encode())
-    return head, tail
 
 
 @lru_cache(maxsize=8)
 def _start_command(sender: str, at: float) -> bytes:
     """Return the encoded command; cached, because all devices of a take start at the same time."""
-    if not math.isfinite(at):
-        raise UsageError(f"start time must be finite, not {at}")
-    head, tail = _template(sender)
-    return head + repr(float(at)).encode() + tail
+    return encode_command(CommandType.START_RECORDING, sender, at)
 
 
 class ArmedCommand:
@@ -193,7 +179,7 @@ class ArmedCommand:
         self._judge = judge
         self._timeout = timeout
         self._sender = sender
-        _template(sender)  # fills the cache before the start
+        _start_command(sender, 0.0)  # fills the cache of its text before the start
         self._document: bytes | None = None
         self._error: AsynccamError | None = None
         self._lost = ""

@@ -92,16 +92,13 @@ class DeviceStatus(_ProtocolEnum):
     UPLOAD_FAILED = "upload_failed"
     CAMERA_DISCONNECTED = "camera_disconnected"
 
-    @classmethod
-    def of(cls, status: str) -> "DeviceStatus | None":
+    @staticmethod
+    def of(status: str) -> "DeviceStatus | None":
         """Return the known status, or None; case and blanks do not matter.
 
         Early iOS builds wrote sentences, such as ``Scheduled recording accepted``.
         """
-        try:
-            return cls("_".join(status.lower().split()))
-        except ValueError:
-            return None
+        return _STATUSES.get(status) or _STATUSES.get("_".join(status.lower().split()))
 
     @staticmethod
     def is_success(status: str) -> bool:
@@ -114,6 +111,7 @@ class DeviceStatus(_ProtocolEnum):
         return DeviceStatus.of(status) in _ERRORS
 
 
+_STATUSES: Final = {status.value: status for status in DeviceStatus}
 _ERRORS: Final = frozenset(
     {
         DeviceStatus.ERROR,

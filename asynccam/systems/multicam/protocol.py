@@ -5,22 +5,26 @@ commands with `CommandReader`. Each is for one connection. See docs/protocols/mu
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
-from asynccam.errors import RemoteProtocolError
+from asynccam.errors import RemoteProtocolError, UsageError
 from asynccam.net.framing import EventReader, Frame, FrameReader
 from asynccam.outside import read_json
 from asynccam.systems.multicam.models import (
     CommandMessage,
+    CommandType,
     DeviceStatus,
     ErrorResponse,
     FileResponse,
     ListFilesResponse,
     ProtocolMessage,
+    number_of,
     size_of,
 )
+from asynccam.wall_clock import unix_now
 
 MAX_REPLY: Final = 64 * 1024 * 1024
 """Bytes; a list of half a million files."""
@@ -28,6 +32,7 @@ MAX_HEADER: Final = 1024 * 1024
 MAX_COMMAND: Final = 64 * 1024
 """Bytes; enough for presigned URLs, and small enough for hundreds of connections that send garbage."""
 _MAX_HEARTBEAT: Final = 4096
+_PLACEHOLDER: Final = 1234567890.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,33 @@ class CommandReader(EventReader[ReceivedCommand]):
         self.prefixed = frame.prefixed
         message = CommandMessage.from_json(frame.document, peer=self._peer)
         return ReceivedCommand(message, frame.prefixed)
+
+
+def encode_command(
+    command: CommandType, sender: str, at: float | None = None, *, first_frame: bool = False
+) -> bytes:
+    """Return a command that has no arguments but its time: that of a start, else None for now.
+
+    The bytes are those of `CommandMessage`, made once for all devices.
+
+    Raises:
+        UsageError: The time is not a finite number.
+    """
+    moment = unix_now() if at is None else number_of(at)
+    if moment is None:
+        raise UsageError(f"start time must be finite, not {at}")
+    head, tail = _template(command, sender, first_frame)
+    return head + repr(moment).encode() + tail
+
+
+@lru_cache(maxsize=64)
+def _template(command: CommandType, sender: str, first_frame: bool) -> tuple[bytes, bytes]:
+    """Return the encoded command before and after its time."""
+    message = CommandMessage(
+        command=command, timestamp=_PLACEHOLDER, deviceId=sender, firstFrame=first_frame or None
+    )
+    head, _, tail = message.to_bytes().partition(repr(_PLACEHOLDER).encode())
+    return head, tail
 
 
 def parse_list(document: bytes | str, *, peer: str = "the device") -> ListFilesResponse:
