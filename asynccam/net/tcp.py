@@ -1,11 +1,13 @@
 """Connected sockets: names resolved off the loop, addresses raced, errors as asynccam's."""
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -20,6 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 # RFC 8305, section 5: the head start of one address before the next is tried beside it.
 _ATTEMPT_DELAY = 0.25
+_IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
 
 
 async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float | None) -> socket.socket:
@@ -59,14 +62,78 @@ async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float | 
 
 
 async def _connect(info: AddrInfoType) -> socket.socket:
+    """Connect as `asyncio.loop.sock_connect` does, with less work for each of hundreds of connections."""
+    loop = asyncio.get_running_loop()
     sock = _undelayed_socket(info)
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, info[4])
+        if os.name == "nt":  # its event loop has no `add_writer`
+            await loop.sock_connect(sock, info[4])
+            return sock
+        code = sock.connect_ex(info[4])
+        if code in _IN_PROGRESS:
+            await _writable(loop, sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    number, future = sock.fileno(), loop.create_future()
+
+    def ready() -> None:
+        loop.remove_writer(number)
+        if not future.done():
+            future.set_result(None)
+
+    loop.add_writer(number, ready)
+    try:
+        await future
+    except BaseException:
+        loop.remove_writer(number)
+        raise
+
+
+async def receive_some(sock: socket.socket, size: int) -> tuple[bytes, float]:
+    """Wait for bytes, and return at most ``size`` of them with the monotonic time at which they were read.
+
+    ``b""`` is the end of the stream. Unlike `asyncio.loop.sock_recv` this always takes a turn of the event
+    loop, so that a peer that floods does not block it.
+
+    Raises:
+        OSError: The connection is lost.
+    """
+    loop = asyncio.get_running_loop()
+    if os.name == "nt":  # its event loop has no `add_reader`
+        await asyncio.sleep(0)
+        return await loop.sock_recv(sock, size), time.monotonic()
+    number: int = sock.fileno()
+    future: asyncio.Future[tuple[bytes, float]] = loop.create_future()
+
+    def read() -> None:
+        try:
+            data = sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return  # called again
+        except OSError as error:
+            loop.remove_reader(number)
+            if not future.done():
+                future.set_exception(error)
+            return
+        loop.remove_reader(number)
+        if not future.done():
+            future.set_result((data, time.monotonic()))
+
+    loop.add_reader(number, read)
+    try:
+        return await future
+    except BaseException:
+        loop.remove_reader(number)
+        raise
 
 
 def _reason(error: OSError) -> str:

@@ -300,7 +300,7 @@ class TurnLimiter:
             if not turn.done():  # done if its task was cancelled
                 turn.set_result(None)
                 self._left -= 1
-        self._is_counting = self._left < self._per_turn
+        self._is_counting = bool(self._waiting)  # else the next call begins to count again
         if self._is_counting:
             asyncio.get_running_loop().call_soon(self._begin_turn)
 

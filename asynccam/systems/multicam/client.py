@@ -32,6 +32,7 @@ from asynccam.net.transfer.download import receive_file
 from asynccam.net.transfer.partfile import PartFile
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.retry import Backoff, retry
+from asynccam.runtime.tasks import in_turn
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import ArmedCommand, CommandConnection
 from asynccam.systems.multicam.models import (
@@ -333,8 +334,9 @@ class MultiCamClient:
                 nonlocal unopened
                 count = min(_MAX_OPEN_PROBES, unopened)
                 unopened -= count
-                for _ in range(count):
-                    ready.append(stack.enter_context(await self._connect_with_retry()))
+                async with deadline(self._timeout, f"connection to {self._address}"):
+                    for _ in range(count):
+                        ready.append(stack.enter_context(await self._retry_connect()))
 
             async def probe() -> TimedReply:
                 nonlocal unreachable
@@ -460,9 +462,11 @@ class MultiCamClient:
     async def _connect_with_retry(self) -> CommandConnection:
         """Connect, retrying: nothing has been sent yet."""
         async with deadline(self._timeout, f"connection to {self._address}"):
-            return await retry(
-                partial(self._connect, timeout=None), attempts=self._attempts, backoff=self._backoff
-            )
+            return await self._retry_connect()
+
+    async def _retry_connect(self) -> CommandConnection:
+        connect = partial(self._connect, timeout=None)
+        return await retry(connect, attempts=self._attempts, backoff=self._backoff)
 
     def _check_size(self, command: str, payload: bytes) -> None:
         if len(payload) > SAFE_COMMAND_SIZE:
@@ -489,7 +493,9 @@ class MultiCamClient:
             with await self._connect(timeout=connect_timeout) as connection:
                 sent = True
                 await connection.send(payload)
-                return await connection.read_reply()
+                document = await connection.read_reply()
+            await in_turn()  # hundreds of devices answer at the same moment
+            return document
 
         try:
             async with deadline(seconds, f"answer from {self._address} to {command}"):

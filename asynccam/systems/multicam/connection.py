@@ -25,6 +25,7 @@ from asynccam.errors import (
     StateError,
     TimeoutError,
 )
+from asynccam.net.tcp import receive_some
 from asynccam.redaction import loggable_json
 from asynccam.runtime.retry import Backoff, retry
 from asynccam.runtime.tasks import TaskScope, in_turn
@@ -92,13 +93,9 @@ class CommandConnection:
     async def receive(self) -> bytes:
         """Return some bytes, ``b""`` when the peer has closed its side."""
         try:
-            data = await asyncio.get_running_loop().sock_recv(self.sock, _READ_SIZE)
+            data, self.received_at = await receive_some(self.sock, _READ_SIZE)
         except OSError as error:
             raise self._broken(error, "before its answer was complete") from error
-        is_first, self.received_at = not self.received_at, SYSTEM_CLOCK.monotonic()
-        # sock_recv does not yield while there is data: neither one peer that floods may block the loop, nor
-        # hundreds that answer at the same moment.
-        await (in_turn() if is_first else asyncio.sleep(0))
         return data
 
     async def read_reply(self) -> bytes:
@@ -316,6 +313,7 @@ class ArmedCommand:
         self._lost = f"{self._peer} replied before a command was sent"
         if connection.sent:
             self.answered_at = unix_now()
+            await in_turn()  # hundreds of devices answer at the same moment
             self._document = document
             self._over.set()
         return connection.sent
