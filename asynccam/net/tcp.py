@@ -37,26 +37,38 @@ async def connect_tcp(host: str | Sequence[str], port: int, *, timeout: float | 
         TimeoutError: Nothing answered in time.
         UsageError: Host or port is invalid.
     """
+    hosts = (host,) if isinstance(host, str) else tuple(host)
+    peer = _peer_name(hosts, port)
+    if timeout is None:
+        return await _connect_any(hosts, port, peer)
+    async with deadline(timeout, f"connection to {peer}"):
+        return await _connect_any(hosts, port, peer)
+
+
+@lru_cache(maxsize=4096)
+def _peer_name(hosts: tuple[str, ...], port: int) -> str:
+    """Check hosts and port, and return them for messages."""
     if not 1 <= port <= 65535:
         raise UsageError(f"{port} is not a TCP port")
-    hosts = [host] if isinstance(host, str) else list(host)
     if not hosts or not all(hosts) or any("\0" in name for name in hosts):  # C would stop reading at a NUL
-        raise UsageError(f"{host!r} is not a host name")
-    peer = " or ".join(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in hosts)
-    async with deadline(timeout, f"connection to {peer}"):
-        try:
-            addresses = await _resolve_all(hosts, port)
-            if len(addresses) == 1:  # nothing to race: hundreds of cameras are connected to at once
-                sock = await _connect(addresses[0])
-            else:
-                sock = await aiohappyeyeballs.start_connection(
-                    addresses, happy_eyeballs_delay=_ATTEMPT_DELAY, socket_factory=_undelayed_socket
-                )
-        except OSError as error:
-            _LOG.debug("no connection to %s: %s", peer, _reason(error))
-            raise ConnectionError(f"cannot connect to {peer}: {_reason(error)}") from error
-        except ValueError as error:  # a label that IDNA refuses
-            raise UsageError(f"{host!r} is not a host name: {error}") from error
+        raise UsageError(f"{' or '.join(map(repr, hosts)) or 'nothing'} is not a host name")
+    return " or ".join(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in hosts)
+
+
+async def _connect_any(hosts: tuple[str, ...], port: int, peer: str) -> socket.socket:
+    try:
+        addresses = await _resolve_all(hosts, port)
+        if len(addresses) == 1:  # nothing to race: hundreds of cameras are connected to at once
+            sock = await _connect(addresses[0])
+        else:
+            sock = await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=_ATTEMPT_DELAY, socket_factory=_undelayed_socket
+            )
+    except OSError as error:
+        _LOG.debug("no connection to %s: %s", peer, _reason(error))
+        raise ConnectionError(f"cannot connect to {peer}: {_reason(error)}") from error
+    except ValueError as error:  # a label that IDNA refuses
+        raise UsageError(f"{' or '.join(map(repr, hosts))} is not a host name: {error}") from error
     _LOG.debug("connected to %s", peer)
     return sock
 
@@ -169,7 +181,7 @@ async def open_transport(
         raise
 
 
-async def _resolve_all(hosts: list[str], port: int) -> list[AddrInfoType]:
+async def _resolve_all(hosts: Sequence[str], port: int) -> list[AddrInfoType]:
     """Return the addresses of all hosts; raise only if none of them resolves."""
     addresses: list[AddrInfoType] = []
     for index, host in enumerate(hosts, 1):

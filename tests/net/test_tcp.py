@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -10,7 +12,8 @@ import pytest
 
 from asynccam.errors import BusyError, ConnectionError, TimeoutError, UsageError
 from asynccam.net.clock import query_sntp
-from asynccam.net.tcp import connect_tcp, host_for_others
+from asynccam.net.tcp import connect_tcp, host_for_others, receive_some
+from tests.support.turns import Turns
 from tests.support.waiting import passes
 
 
@@ -122,3 +125,56 @@ async def test_connect_tcp_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> 
         await host_for_others("camera.local")
     with pytest.raises(BusyError, match="cannot start another thread"):
         await query_sntp("localhost", 1)
+
+
+# -- receiving ------------------------------------------------------------------------------------
+
+
+async def test_receive_some_returns_bytes_and_the_end() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        before = time.monotonic()
+        theirs.sendall(b"abc")
+        data, at = await receive_some(ours, 2)
+        assert data == b"ab"
+        assert before <= at <= time.monotonic()
+        assert (await receive_some(ours, 2))[0] == b"c"
+        theirs.close()
+        assert (await receive_some(ours, 2))[0] == b""
+
+
+async def test_receive_some_takes_a_turn_for_each_portion() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Turns() as turns:
+        ours.setblocking(False)
+        theirs.sendall(b"a" * 1000)
+        for _ in range(100):
+            await receive_some(ours, 10)
+            turns.mark("read")
+    assert turns.most("read") == 1
+
+
+async def test_receive_some_raises_what_the_connection_reports(listener: socket.socket) -> None:
+    sock = await connect_tcp("127.0.0.1", port_of(listener), timeout=5)
+    with sock:
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()  # a reset
+        with pytest.raises(ConnectionResetError):
+            await receive_some(sock, 10)
+
+
+async def test_receive_some_cancelled_no_longer_reads() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        receiving = asyncio.create_task(receive_some(ours, 10))
+        await passes()
+        receiving.cancel()
+        await asyncio.wait({receiving})
+        assert receiving.cancelled()
+        assert not asyncio.get_running_loop().remove_reader(ours)
+        theirs.sendall(b"kept")
+        await passes()
+        assert ours.recv(10) == b"kept"

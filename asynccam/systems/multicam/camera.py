@@ -138,6 +138,7 @@ class MultiCamCamera(Camera):
     ) -> None:
         self.client = client
         self._device_id = device_id
+        self._id = f"multicam://{quote(device_id, safe='')}"
         self._model = model
         self._answers_as = device_id
         self._is_told = is_told
@@ -186,7 +187,7 @@ class MultiCamCamera(Camera):
     def info(self) -> CameraInfo:
         """Identity of the device, and the address that accepted last."""
         return CameraInfo(
-            id=f"multicam://{quote(self._device_id, safe='')}",
+            id=self._id,
             system="multicam",
             name=self._device_id,
             serial=self._device_id,
@@ -194,6 +195,11 @@ class MultiCamCamera(Camera):
             model=self._model,
             identity={"deviceId": self._device_id} if self._is_told else {},
         )
+
+    @property
+    def id(self) -> str:
+        """Stable identity, ``info.id``."""
+        return self._id
 
     @property
     def features(self) -> Mapping[FeatureKey[Any], object]:
