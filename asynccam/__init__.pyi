@@ -29,6 +29,7 @@ from .model.credentials import (
     Credentials as Credentials,
     TokenProvider as TokenProvider,
 )
+from .model.digest import DigestName as DigestName
 from .model.events import (
     CameraChanged as CameraChanged,
     CameraEvent as CameraEvent,

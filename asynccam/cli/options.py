@@ -1,13 +1,31 @@
 """Arguments and options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import typer
 from rich.markup import escape
 
+from asynccam.model.digest import DigestName
+
 ADDRESS_FORM: Final = escape("SYSTEM://HOST[:PORT][/CAMERA]")
 _ADDRESS_HELP: Final = f"{ADDRESS_FORM}, for example multicam://192.168.1.20:8080."
+
+
+class Digest(StrEnum):
+    """Choices of ``--digest``."""
+
+    SHA256 = "sha256"
+    BLAKE3 = "blake3"
+    XXH3 = "xxh3"
+    NONE = "none"
+
+    @property
+    def algorithm(self) -> DigestName | None:
+        """Argument ``digest`` of the library."""
+        return None if self is Digest.NONE else cast("DigestName", self.value)
+
 
 AddressArgument = Annotated[str, typer.Argument(metavar="URI", help=_ADDRESS_HELP, show_default=False)]
 UrisArgument = Annotated[
@@ -50,6 +68,13 @@ ApiKeyOption = Annotated[
         envvar="ASYNCCAM_API_KEY",
         help="API key for services that require one.",
         show_default=False,
+    ),
+]
+DigestOption = Annotated[
+    Digest,
+    typer.Option(
+        "--digest",
+        help="Algorithm of the files' digests, or none; blake3 and xxh3 need the extra speed.",
     ),
 ]
 PortOption = Annotated[

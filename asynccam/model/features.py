@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from asynccam.model.coverage import EarlyEnd, LateBegin
+from asynccam.model.digest import DigestName
 from asynccam.model.info import ClockOffset, LocalFile, MediaFile
 
 F_co = TypeVar("F_co", covariant=True)
@@ -216,9 +217,18 @@ class SupportsFiles(Protocol):
         ...
 
     async def download(
-        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+        self,
+        file: MediaFile | str,
+        directory: Path,
+        *,
+        progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
-        """Download one file completely, under a name made safe, never over an existing file."""
+        """Download one file completely, under a name made safe, never over an existing file.
+
+        ``digest`` is the algorithm of the digest, None for no digest. Takes leave the argument out for
+        SHA-256.
+        """
         ...
 
 

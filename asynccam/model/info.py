@@ -141,6 +141,7 @@ class LocalFile:
         sha256: Lower-case hexadecimal digest, or ``""`` if it was not requested.
         source: The device's name for the file.
         seconds: Seconds that the transfer took.
+        digest: Digest by another algorithm, ``blake3:HEX`` or ``xxh3:HEX``, or ``""``.
     """
 
     path: Path
@@ -148,6 +149,7 @@ class LocalFile:
     sha256: str = ""
     source: str = ""
     seconds: float = 0.0
+    digest: str = ""
 
 
 DRIFT_LIMIT: Final = 500e-6

@@ -286,6 +286,7 @@ class FileRecord(Record):
     path: str | None = optional("Path relative to the take's directory, with forward slashes.")
     size: int | None = optional("Bytes; until the download, as the camera announced.")
     sha256: str | None = optional("Lower-case hexadecimal digest.")
+    digest: str | None = optional("Digest by another algorithm, as blake3:HEX or xxh3:HEX.")
     seconds: float | None = optional("Seconds that the transfer took.")
     part: str | None = optional("Part file of an interrupted transfer, like path.")
     received: int | None = optional("Bytes in the part file.")
@@ -462,6 +463,9 @@ class Manifest(Record):
     created_at: Moment = Field(description="When the take was armed.")
     written_at: Moment = Field(description="When this was written.")
     duration: float | None = optional("Seconds asked for; null if stopped by hand.")
+    digest: str | None = Field(
+        default="sha256", description="Algorithm of the files' digests: sha256, blake3, xxh3; null for none."
+    )
     start: StartRecord | None = optional("T0; null before it was set.")
     resumed: list[Moment] = empty_list(
         "Times at which it was resumed after its process had died; empty if never."

@@ -23,6 +23,7 @@ from asynccam.errors import (
     TimeoutError,
     TransferError,
 )
+from asynccam.model.digest import SHA256, DigestChoice, checked_digest
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.http import HttpClient, bare_url, status_error
@@ -64,7 +65,7 @@ async def download_http(
     resume: bool = True,
     progress: Progress | None = None,
     stall_timeout: float = 600.0,
-    digest: bool = True,
+    digest: DigestChoice = SHA256,
     inspect: Inspect | None = None,
     max_size: int | None = None,
     make_error: MakeError | None = None,
@@ -80,7 +81,7 @@ async def download_http(
     A `yarl.URL` is sent as it is, ``headers`` with every request. The directory is created if missing. A file
     may have ``max_size`` bytes, or any number if that is None. ``progress`` is called at the start,
     at the end, and at most ten times a second between. A connection is given up after ``stall_timeout``
-    seconds without a single byte; there is no limit for the whole. ``digest`` is SHA-256, computed during the
+    seconds without a single byte; there is no limit for the whole. ``digest`` is computed during the
     transfer. ``inspect`` reads the file before it gets its name. What precedes its content is removed; size
     and digest are those of the rest. Where only the end of the connection ends the file, a broken file counts
     as a broken connection. ``make_error`` makes the error of a refusal; by default its status alone decides.
@@ -95,7 +96,9 @@ async def download_http(
         ConnectionError, TimeoutError: The server cannot be reached.
         RemoteProtocolError: The response is invalid, or has more than ``max_size`` bytes.
         InsufficientSpaceError, StorageError: The disk refuses.
+        UsageError: The package that computes the digest is not installed.
     """
+    checked_digest(digest)  # before anything is requested
     download = _Download(
         client,
         url,
@@ -131,7 +134,7 @@ async def download_http(
         raise TransferError(text, part=kept, received=part.received, expected=part.size) from error
 
 
-async def _receive(download: "_Download", digest: bool, retrier: Retrier, *, resume: bool) -> None:
+async def _receive(download: "_Download", digest: DigestChoice, retrier: Retrier, *, resume: bool) -> None:
     """Send requests until the file is complete, or `MAX_TRIES` of them brought no new byte."""
     most = 0
     while True:
@@ -208,7 +211,7 @@ class _Download:
         """Bytes in the part."""
         return 0 if self.part is None else self.part.received
 
-    async def request(self, digest: bool) -> None:
+    async def request(self, digest: DigestChoice) -> None:
         """Request the file from the first byte that is missing to its end."""
         start = self.received
         if self.part is not None and start == self.part.size:
@@ -246,7 +249,7 @@ class _Download:
         changed = self._identity.differs_from(_Identity.of(response))
         return response.status == 200 and unknown and not changed
 
-    async def _begin(self, response: aiohttp.ClientResponse, digest: bool) -> int:
+    async def _begin(self, response: aiohttp.ClientResponse, digest: DigestChoice) -> int:
         if response.status != 200:
             raise status_error(response, self.name)
         self._identity = _Identity.of(response)

@@ -12,6 +12,7 @@ from asynccam.errors import ConnectionError, StateError, TimeoutError, UsageErro
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
+from asynccam.model.digest import DigestName
 from asynccam.model.events import (
     CameraFailed,
     CameraLost,
@@ -557,6 +558,7 @@ class Session:
         name: str | None = None,
         limits: TakeLimits | None = None,
         verify: FileCheck | None = None,
+        digest: DigestName | None = "sha256",
     ) -> Take:
         """Record with several cameras at once and download every file; see `Take.run` and `new_take`.
 
@@ -569,11 +571,12 @@ class Session:
             name: The take's name; by default the time.
             limits: Bounds of every wait.
             verify: Checks each downloaded file.
+            digest: Algorithm of the files' digests, as of `Take`.
 
         Returns:
             The take, ended: see `Take.ok` and `Take.manifest` for the result.
         """
-        take = self.new_take(cameras, directory, name=name, limits=limits, verify=verify)
+        take = self.new_take(cameras, directory, name=name, limits=limits, verify=verify, digest=digest)
         return await take.run(duration=duration, start_in=start_in)
 
     def new_take(
@@ -585,6 +588,7 @@ class Session:
         limits: TakeLimits | None = None,
         verify: FileCheck | None = None,
         missing: Mapping[str, Unavailable] | None = None,
+        digest: DigestName | None = "sha256",
     ) -> Take:
         """Return a take to run step by step; the session ends it if it has not ended by then.
 
@@ -593,7 +597,7 @@ class Session:
                 them, and the take is not complete. Without ``cameras`` they are all that are `unavailable`.
 
         Raises:
-            UsageError: There are no cameras, or one is named twice.
+            UsageError: There are no cameras, or one is named twice; or the digest's package is missing.
         """
         self._check_open()
         chosen = self._registry.available() if cameras is None else cameras
@@ -608,6 +612,7 @@ class Session:
             emit=self._emit_of_take,
             labels={key: label for label, key in self.labels.items()},
             missing=[self._registry.missing_record(key, entry) for key, entry in absent.items()],
+            digest=digest,
         )
         self._takes = [entry for entry in self._takes if entry[0].state is not TakeState.DONE]
         self._takes.append((take, frozenset(camera.id for camera in chosen)))

@@ -2,7 +2,6 @@
 
 import asyncio
 import builtins
-import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from asynccam.errors import TimeoutError, TransferError
+from asynccam.model.digest import SHA256, DigestName, Hasher, digest_fields, new_hasher
 from asynccam.model.events import FileArrived, FileProgress
 from asynccam.model.features import Files
 from asynccam.model.filenames import safe_name
@@ -38,7 +38,8 @@ FileCheck = Callable[[Path], Awaitable[CheckResult]]
 class Collector:
     """Downloads and checks files, at most `TakeLimits.transfers` concurrently.
 
-    ``file_done`` is awaited after each file, downloaded or failed.
+    ``file_done`` is awaited after each file, downloaded or failed. ``digest`` is the algorithm of the files'
+    digests.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Collector:
         emit: Emit,
         verify: FileCheck | None,
         file_done: Callable[[Participant], Awaitable[None]],
+        digest: DigestName | None = SHA256,
     ) -> None:
         self._directory = directory
         self._limits = limits
         self._emit = emit
         self._verify = verify
         self._file_done = file_done
+        self._digest: DigestName | None = digest
         self._slots = asyncio.Semaphore(limits.transfers)
 
     async def collect(self, participant: Participant) -> None:
@@ -70,7 +73,7 @@ class Collector:
         """Record and check a file that is complete in the camera's directory already."""
         with participant.recording_errors("collect"):
             with confined(self._directory.root):
-                self._record(participant, record, await _hash_file(path, record.name))
+                self._record(participant, record, await _hash_file(path, record.name, self._digest))
             await self._check(participant, path, record)
 
     async def collect_unlisted(self, participant: Participant) -> None:
@@ -124,7 +127,7 @@ class Collector:
                     if file.path is None:
                         local = await self._download(participant, file)
                     else:
-                        local = await _hash_file(file.path, file.name)
+                        local = await _hash_file(file.path, file.name, self._digest)
             except asyncio.CancelledError:
                 participant.fail("collect", TimeoutError(f"no time was left to download {file.name!r}"))
                 raise
@@ -158,7 +161,9 @@ class Collector:
         await on_disk(_make_directory, directory)
         try:
             async with timeout:
-                return await files.download(file, directory, progress=progress)
+                if self._digest == SHA256:  # a camera of another package may know no other
+                    return await files.download(file, directory, progress=progress)
+                return await files.download(file, directory, progress=progress, digest=self._digest)
         except builtins.TimeoutError:
             if not timeout.expired():
                 raise
@@ -170,6 +175,7 @@ class Collector:
         record.path = self._directory.relative(local.path)
         record.size = local.size
         record.sha256 = local.sha256 or None
+        record.digest = local.digest or None
         record.seconds = local.seconds
         record.part = record.received = None
         self._emit(FileArrived(camera=participant.camera.id, file=local))
@@ -186,12 +192,14 @@ class Collector:
             note_hole(participant.record, record, result)
 
 
-async def _hash_file(path: Path, name: str) -> LocalFile:
-    sha = hashlib.sha256()
+async def _hash_file(path: Path, name: str, digest: DigestName | None) -> LocalFile:
+    if digest is None:
+        return LocalFile(path=path, size=await on_disk(_size_of, path), source=name)
+    hasher = new_hasher(digest)
     size = 0
-    while count := await on_disk(_hash_slice, path, size, sha):
+    while count := await on_disk(_hash_slice, path, size, hasher):
         size += count
-    return LocalFile(path=path, size=size, sha256=sha.hexdigest(), source=name)
+    return LocalFile(path=path, size=size, source=name, **digest_fields(digest, hasher.hexdigest()))
 
 
 def _may_be(record: FileRecord, size: int) -> bool:
@@ -236,11 +244,20 @@ def _remove_empty(path: Path) -> None:
             folder.remove(path.name)
 
 
-def _hash_slice(path: Path, offset: int, sha: "hashlib._Hash") -> int:
+def _size_of(path: Path) -> int:
+    with storage_errors("read", path):
+        fd = open_file(path)
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+
+def _hash_slice(path: Path, offset: int, hasher: Hasher) -> int:
     hashed = 0
     with storage_errors("read", path), os.fdopen(open_file(path), "rb", buffering=0) as file:
         file.seek(offset)
         while hashed < _HASH_SLICE and (data := file.read(min(_READ_SIZE, _HASH_SLICE - hashed))):
-            sha.update(data)
+            hasher.update(data)
             hashed += len(data)
     return hashed

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from asynccam.errors import (
     AsynccamError,
@@ -20,10 +20,12 @@ from asynccam.errors import (
     StorageError,
     TakenOverError,
     TimeoutError,
+    UsageError,
 )
 from asynccam.model.address import Address, host_and_port
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import CREDENTIALS_LOG, Credentials
+from asynccam.model.digest import SHA256, DigestName, checked_digest
 from asynccam.model.events import Event, TakePhaseChanged
 from asynccam.model.features import FeatureKey, Record, ReportsRecording, StopsOrphanedRecording
 from asynccam.model.filenames import safe_name
@@ -113,6 +115,9 @@ async def resume_take(
     A cancelled one, however often, still stops what may record, within `TakeLimits.cancel_timeout`, and
     leaves the files to the next call.
 
+    Files get digests by the algorithm that the take was begun with, or SHA-256 where its package is not
+    installed.
+
     Args:
         directory: The take's own directory.
         session: Connects to the cameras, at the addresses they had.
@@ -180,7 +185,8 @@ class _Resumption:
         self._limits = limits or TakeLimits()
         self._verify = verify
         self._emit = emit
-        self._collector = Collector(directory, self._limits, emit, verify, self._journal_camera)
+        digest = _digest_of(self._manifest)
+        self._collector = Collector(directory, self._limits, emit, verify, self._journal_camera, digest)
         self._clock = TakeClock(self._manifest, emit)
         self._scope = TaskScope(f"resuming {directory.name}", on_failure=lambda name, error: None)
         self._downloads: set[asyncio.Task[None]] = set()
@@ -397,6 +403,16 @@ class _Resumption:
             elif file.part is None:
                 file.part = self._directory.relative(part)
                 file.received = await on_disk(_size, part)
+
+
+def _digest_of(manifest: Manifest) -> DigestName | None:
+    """Return the algorithm that a take was begun with; SHA-256 if this computer cannot compute that one."""
+    # The manifest may be of another computer, or of a later version.
+    try:
+        return checked_digest(cast("DigestName | None", manifest.digest))
+    except UsageError as error:
+        _LOG.warning("take %s: files get SHA-256 digests: %s", manifest.take, error)
+        return SHA256
 
 
 class ResumedParticipant(Participant):

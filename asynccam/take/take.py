@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from asynccam.errors import StateError, StorageError, TimeoutError, UsageError
 from asynccam.model.camera import Camera
 from asynccam.model.credentials import Credentials
+from asynccam.model.digest import DigestName, checked_digest
 from asynccam.model.events import TakePhaseChanged
 from asynccam.model.filenames import safe_name
 from asynccam.model.manifest import CameraRecord, Manifest, MissingRecord, Moment, Outcome, StartRecord
@@ -87,13 +88,15 @@ class Take:
         emit: Receives the events.
         labels: Names that people give the cameras, by id; used for their directories.
         missing: Cameras that were to take part and are unavailable. Such a take is never complete.
+        digest: Algorithm of the files' digests, None for no digests. ``blake3`` and ``xxh3`` need
+            ``asynccam[speed]``.
 
     Attributes:
         state: The current `TakeState`.
         limits: As given.
 
     Raises:
-        UsageError: No camera was given, or one of them twice.
+        UsageError: No camera was given, or one of them twice; or the package of the digest is not installed.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Take:
         emit: Emit = lambda event: None,
         labels: Mapping[str, str] | None = None,
         missing: Sequence[MissingRecord] = (),
+        digest: DigestName | None = "sha256",
     ) -> None:
         ids = [camera.id for camera in cameras]
         if not ids or len(set(ids)) < len(ids):
@@ -118,6 +122,7 @@ class Take:
         self._emit = emit
         self._directory = TakeDirectory(Path(directory), name)
         self._manifest = _new_manifest(name, cameras, labels or {}, missing)
+        self._manifest.digest = digest = checked_digest(digest)
         self._store = ManifestStore(self._directory, self._manifest)
         self._clock = TakeClock(self._manifest, emit, self._journal_clock)
         self._reference = Reference(
@@ -127,7 +132,7 @@ class Take:
             camera.id: Participant(camera, record, self.limits, emit, self._reference.computer_time)
             for camera, record in zip(cameras, self._manifest.cameras, strict=True)
         }
-        self._collector = Collector(self._directory, self.limits, emit, verify, self._file_done)
+        self._collector = Collector(self._directory, self.limits, emit, verify, self._file_done, digest)
         self._slots = asyncio.Semaphore(self.limits.measurements)
         self._t0 = 0.0  # elapsed time, which also counts while the computer sleeps
         self._recorded_until: float | None = None

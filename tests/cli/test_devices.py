@@ -6,12 +6,15 @@ import os
 import pty
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
 
+from asynccam.model.digest import DigestName
 from asynccam.systems.multicam.device.device import MultiCamDevice
 from tests.support.command import COMMAND, asynccam, started
+from tests.support.digests import digest_of
 from tests.support.multicam_device import running
 
 FOOTAGE = b"moving pictures" * 1000
@@ -117,6 +120,25 @@ async def test_download_never_overwrites(device: MultiCamDevice, tmp_path: Path)
         assert place.parent == tmp_path / "home"
         assert place.read_bytes() == FOOTAGE
     assert len(first.json()["file"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", ["sha256", "blake3", "xxh3", "none"])
+async def test_download_digest(name: str, device: MultiCamDevice, tmp_path: Path) -> None:
+    line = ("download", uri(device), "video_1.mp4", "--to", tmp_path, "--digest", name)
+    document, shown = await asynccam(*line, "--json"), await asynccam(*line)
+    file = document.json()["file"]
+    value = "" if name == "none" else digest_of(cast("DigestName", name), FOOTAGE)
+    assert (file["sha256"], file["digest"]) == (
+        (value, "") if name == "sha256" else ("", f"{name}:{value}" if value else "")
+    )
+    assert value in shown.out.replace("\n", "").replace(" ", "")
+    assert (f"\n{name}" in shown.out) is (name != "none")
+
+
+async def test_download_unknown_digest_exits_2(tmp_path: Path) -> None:
+    ended = await asynccam("download", "multicam://127.0.0.1:1", "a", "--to", tmp_path, "--digest", "md5")
+    assert ended.code == 2
+    assert "blake3" in ended.err
 
 
 async def test_download_missing_file_exits_4(device: MultiCamDevice, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from asynccam.systems.multicam.device.commands import DeviceFaults
 from asynccam.systems.multicam.device.device import MultiCamDevice
 from asynccam.systems.multicam.device.recording import RecordingPhase
 from tests.support.command import asynccam, started
+from tests.support.digests import digest_of
 from tests.support.multicam_device import CUT, BytesRecorder, running
 from tests.support.waiting import eventually
 
@@ -52,6 +53,17 @@ async def test_record_unknown_format_is_not_a_failure(device: MultiCamDevice, tm
     (camera,) = (await Manifest.load(tmp_path / "take")).cameras
     assert camera.files[0].verdict is not None
     assert camera.files[0].verdict.verdict == "unknown"
+
+
+async def test_record_digest(device: MultiCamDevice, tmp_path: Path) -> None:
+    line = ("record", uri(device), "--duration", 0.3, "--start-in", 0.2, "--to", tmp_path, "--name", "take")
+    ended = await asynccam(*line, "--digest", "xxh3")
+    assert (ended.code, ended.err) == (0, ""), ended.out
+    manifest = await Manifest.load(tmp_path / "take")
+    (file,) = manifest.cameras[0].files
+    assert file.path is not None
+    data = (tmp_path / "take" / file.path).read_bytes()
+    assert (manifest.digest, file.sha256, file.digest) == ("xxh3", None, f"xxh3:{digest_of('xxh3', data)}")
 
 
 async def test_record_refusing_camera_is_reported(device: MultiCamDevice, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from asynccam.errors import AddressError, AsynccamError, FeatureError, NotFoundError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
+from asynccam.model.digest import DigestName
 from asynccam.model.features import (
     ArmedStart,
     DeviceClock,
@@ -25,10 +26,11 @@ from asynccam.model.features import (
     Stream,
     SupportsRecord,
 )
-from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile
+from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
 from asynccam.model.systems import SYSTEMS as KNOWN
 from tests.contract.systems import SYSTEMS, Rig, SystemUnderTest
 from tests.support.cancelling import cancelled_at
+from tests.support.digests import digest_of
 from tests.support.leftovers import Holdings
 from tests.support.waiting import eventually, eventually_awaited
 
@@ -339,9 +341,7 @@ async def test_snapshot_is_listed_and_downloaded_by_name_and_entry(rig: Rig, tmp
         assert local.sha256 == picture.sha256
 
 
-@systems_with(Files)
-async def test_progress_reaches_the_size(rig: Rig, tmp_path: Path) -> None:
-    camera = rig.camera
+async def _file_on_device(camera: Camera, tmp_path: Path) -> MediaFile:
     if camera.supports(Record):
         armed = await started(camera.feature(Record), tmp_path / "local")
         (file,) = (await camera.feature(Record).stop(timeout=PATIENT)).files
@@ -349,6 +349,24 @@ async def test_progress_reaches_the_size(rig: Rig, tmp_path: Path) -> None:
     else:
         await camera.feature(Snapshot).snapshot(tmp_path / "pictures")
         (file,) = await camera.feature(Files).list_files()
+    return file
+
+
+@systems_with(Files)
+@pytest.mark.parametrize("name", ["blake3", "xxh3", None])
+async def test_download_has_the_digest_that_was_asked_for(
+    rig: Rig, tmp_path: Path, name: DigestName | None
+) -> None:
+    file = await _file_on_device(rig.camera, tmp_path)
+    local = await rig.camera.feature(Files).download(file, tmp_path / "home", digest=name)
+    value = digest_of(name, await asyncio.to_thread(local.path.read_bytes))
+    assert (local.sha256, local.digest) == ("", f"{name}:{value}" if name else "")
+
+
+@systems_with(Files)
+async def test_progress_reaches_the_size(rig: Rig, tmp_path: Path) -> None:
+    camera = rig.camera
+    file = await _file_on_device(camera, tmp_path)
     seen: list[int] = []
     local = await camera.feature(Files).download(
         file, tmp_path / "home", progress=lambda received, total: seen.append(received)

@@ -119,7 +119,14 @@ def test_event_document_by_hand() -> None:
         "at": 1.0,
         "subject": "multicam://Hill",
         "camera": "multicam://Hill",
-        "file": {"path": "/tmp/a.mp4", "size": 4, "sha256": "ff", "source": "a.mp4", "seconds": 0.5},
+        "file": {
+            "path": "/tmp/a.mp4",
+            "size": 4,
+            "sha256": "ff",
+            "source": "a.mp4",
+            "seconds": 0.5,
+            "digest": "",
+        },
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from asynccam.errors import (
     StateError,
     TimeoutError,
     TransferError,
+    UsageError,
 )
+from asynccam.model.digest import DigestChoice, checked_digest
 from asynccam.net.http import HttpClient
 from asynccam.net.http_download import MAX_TRIES, download_http
 from asynccam.runtime.retry import Backoff
+from tests.support.digests import digest_of
 from tests.support.file_server import CONTENT, FileServer, serving
 from tests.support.waiting import eventually
 
@@ -56,6 +60,27 @@ async def test_download_complete_file(http: HttpClient, tmp_path: Path) -> None:
     assert told[0] == (0, len(CONTENT))
     assert told[-1] == (len(CONTENT), len(CONTENT))
     assert [path.name for path in (tmp_path / "new").iterdir()] == [local.path.name]
+
+
+@pytest.mark.parametrize("choice", ["sha256", "blake3", "xxh3", True, False, None])
+async def test_download_digest(http: HttpClient, tmp_path: Path, choice: DigestChoice) -> None:
+    """Of a file that takes several requests, too."""
+    name = checked_digest(choice)
+    async with serving(FileServer(breaks=[300_000], part=tmp_path / "a.mp4.part")) as files:
+        local = await download_http(http, files.url(), tmp_path, "a.mp4", digest=choice, backoff=SOON)
+    value = digest_of(name, CONTENT)
+    expected = (value, "") if name == "sha256" else ("", f"{name}:{value}" if name else "")
+    assert (local.sha256, local.digest) == expected
+
+
+async def test_download_digest_that_cannot_be_computed_requests_nothing(
+    http: HttpClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    async with serving(FileServer()) as files:
+        with pytest.raises(UsageError, match=r"asynccam\[speed\]"):
+            await download_http(http, files.url(), tmp_path / "new", "a.mp4", digest="blake3")
+        assert files.requests == []
 
 
 async def test_download_empty_file_and_unknown_length(http: HttpClient, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ PINNED = {
         CameraChanged CameraClient CameraEvent CameraFailed CameraFound CameraInfo CameraLost
         CameraState CameraStateChanged CameraStatus ClockMeasured ClockNotSynchronizedError ClockOffset
         ClockStepped
-        ConnectionError ConnectionStateChanged Credentials DeviceClock DeviceError Event EventHub
+        ConnectionError ConnectionStateChanged Credentials DeviceClock DeviceError DigestName Event EventHub
         EventStream FatalError
         FeatureError FileArrived FileProgress Files Fleet FleetError MissedEvents InsufficientSpaceError
         LocalFile Manifest MediaClient MediaFile MediaMTXSimulator MediaMtxCamera MediaServer MqttBridge

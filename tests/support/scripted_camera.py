@@ -9,6 +9,7 @@ from typing import Any
 
 from asynccam.errors import DeviceError, TransferError
 from asynccam.model.camera import Camera
+from asynccam.model.digest import SHA256, DigestName, digest_fields
 from asynccam.model.features import (
     AnswerMeaning,
     ArmedStart,
@@ -25,6 +26,7 @@ from asynccam.model.features import (
 )
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, ClockOffset, LocalFile, MediaFile
 from asynccam.wall_clock import unix_now
+from tests.support.digests import digest_of
 
 Behaviour = Callable[[], Awaitable[None]]
 
@@ -178,7 +180,12 @@ class ScriptedCamera(Camera):
         return (old, *self._files())
 
     async def download(
-        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+        self,
+        file: MediaFile | str,
+        directory: Path,
+        *,
+        progress: Progress | None = None,
+        digest: DigestName | None = SHA256,
     ) -> LocalFile:
         name = file if isinstance(file, str) else file.name
         data = self.contents[name]
@@ -189,7 +196,8 @@ class ScriptedCamera(Camera):
         await asyncio.to_thread(path.write_bytes, data)
         if progress is not None:
             progress(len(data), len(data))
-        return LocalFile(path, len(data), hashlib.sha256(data).hexdigest(), name, 0.01)
+        fields = digest_fields(digest, digest_of(digest, data))
+        return LocalFile(path, len(data), source=name, seconds=0.01, **fields)
 
     def _files(self) -> tuple[MediaFile, ...]:
         created = unix_now() + (self.offset or 0.0)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from asynccam.errors import BusyError, ConnectionError, DeviceError, StorageError
+from asynccam.model.digest import DigestName
 from asynccam.model.events import CameraFailed, Event
 from asynccam.model.features import FeatureKey, Progress
 from asynccam.model.info import LocalFile, MediaFile
@@ -201,7 +202,12 @@ async def test_broken_transfer_names_its_part(tmp_path: Path) -> None:
 async def test_slow_transfer_may_exceed_the_stall_timeout(tmp_path: Path) -> None:
     class Slow(ScriptedCamera):
         async def download(
-            self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+            self,
+            file: MediaFile | str,
+            directory: Path,
+            *,
+            progress: Progress | None = None,
+            digest: DigestName | None = "sha256",
         ) -> LocalFile:
             assert progress is not None
             for received in range(1, 8):
@@ -216,7 +222,12 @@ async def test_slow_transfer_may_exceed_the_stall_timeout(tmp_path: Path) -> Non
 async def test_stalled_transfer_is_given_up(tmp_path: Path) -> None:
     class Stuck(ScriptedCamera):
         async def download(
-            self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+            self,
+            file: MediaFile | str,
+            directory: Path,
+            *,
+            progress: Progress | None = None,
+            digest: DigestName | None = "sha256",
         ) -> LocalFile:
             assert progress is not None
             while True:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from asynccam.cli import formatting
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import AddressArgument, DirectoryOption
+from asynccam.cli.options import AddressArgument, Digest, DigestOption, DirectoryOption
 from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.model.credentials import Credentials
@@ -41,6 +41,7 @@ async def download(
     uri: AddressArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The camera's name for the file.")],
     to: DirectoryOption = Path(),
+    digest: DigestOption = Digest.SHA256,
     *,
     credentials: Credentials | None,
     output: Output,
@@ -52,7 +53,7 @@ async def download(
         with output.show_wait(f"asking {uri}"):
             camera = await session.connect(uri, credentials=credentials)
         with output.show_transfer(name) as progress:
-            file = await camera.feature(Files).download(name, to, progress=progress)
+            file = await camera.feature(Files).download(name, to, progress=progress, digest=digest.algorithm)
         output.json_document({"camera": camera.id, "file": file})
         output.print(_sheet(file))
     return ExitCode.OK
@@ -83,4 +84,6 @@ def _sheet(file: LocalFile) -> Table:
     sheet.add_row("size", f"{file.size:,} bytes" + (f", {speed}" if speed else ""))
     if file.sha256:
         sheet.add_row("sha256", file.sha256)
+    if file.digest:
+        sheet.add_row(*file.digest.split(":", 1))
     return sheet

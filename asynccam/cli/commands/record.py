@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asynccam.cli.errors import ExitCode
-from asynccam.cli.options import ADDRESS_FORM, DirectoryOption, FleetOption, InterfacesOption
+from asynccam.cli.options import (
+    ADDRESS_FORM,
+    Digest,
+    DigestOption,
+    DirectoryOption,
+    FleetOption,
+    InterfacesOption,
+)
 from asynccam.cli.output import Output, print_error
 from asynccam.cli.runner import command
 from asynccam.errors import AsynccamError, NotFoundError, UsageError
@@ -58,6 +65,7 @@ async def record(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the take.", show_default="from the time")
     ] = None,
+    digest: DigestOption = Digest.SHA256,
     *,
     credentials: Credentials | None,
     output: Output,
@@ -78,7 +86,14 @@ async def record(
         cameras = await select_cameras(session, selection, output, plan.places)
         for missing in selection.missing.values():
             print_error(f"record: without {missing}")
-        take = session.new_take(cameras, to, name=name, verify=verify_file, missing=selection.missing)
+        take = session.new_take(
+            cameras,
+            to,
+            name=name,
+            verify=verify_file,
+            missing=selection.missing,
+            digest=digest.algorithm,
+        )
         view = TakeView("asynccam record", duration=duration, start_in=start_in)
         return await run_take(session, take, view, output)
 

@@ -1,11 +1,10 @@
 """A file being received: ``NAME.part`` until every byte is on disk, then ``NAME`` in one step.
 
-`PartFile` is the file, `BackgroundDigest` its SHA-256, computed while it grows.
+`PartFile` is the file, `BackgroundDigest` its digest, computed while it grows.
 """
 
 import asyncio
 import errno
-import hashlib
 import logging
 import mmap
 import os
@@ -26,6 +25,14 @@ from asynccam.errors import (
     StorageError,
     TransferError,
     UsageError,
+)
+from asynccam.model.digest import (
+    SHA256,
+    DigestChoice,
+    DigestName,
+    checked_digest,
+    digest_fields,
+    new_hasher,
 )
 from asynccam.model.filenames import safe_name, unique_path
 from asynccam.model.info import LocalFile
@@ -50,10 +57,10 @@ class BackgroundDigest:
     position is not moved where the system can read without that.
     """
 
-    def __init__(self, path: Path, fd: int | None = None) -> None:
+    def __init__(self, path: Path, fd: int | None = None, *, algorithm: DigestName = SHA256) -> None:
         self._path = path
+        self._hasher = new_hasher(algorithm)
         self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)) if fd is None else fd
-        self._sha = hashlib.sha256()
         # The thread changes these two; everything below them belongs to the loop.
         self._hashed = 0
         self._error: Exception | None = None
@@ -116,7 +123,7 @@ class BackgroundDigest:
                     count = _read_at(self._fd, buffer[: end - self._hashed], self._hashed)
                     if not count:
                         raise StorageError(f"{self._path} became shorter while it was being written")
-                    self._sha.update(buffer[:count])
+                    self._hasher.update(buffer[:count])
                     self._hashed += count
         except Exception as error:  # noqa: BLE001 - raised by result
             self._error = error
@@ -132,7 +139,7 @@ class BackgroundDigest:
     def _value(self) -> str:
         if self._error is not None:
             raise self._error
-        return self._sha.hexdigest()
+        return self._hasher.hexdigest()
 
     def _enqueue(self) -> None:
         self._queued = True
@@ -234,7 +241,7 @@ class PartFile:
     path: Path
     target: Path
 
-    def __init__(self, directory: Path, name: str, size: int | None) -> None:
+    def __init__(self, directory: Path, name: str, size: int | None, algorithm: DigestName | None) -> None:
         self.size = size
         self.received = 0
         self._directory = directory
@@ -242,6 +249,7 @@ class PartFile:
         self._fd = -1
         self._folder: Folder | None = None
         self._made = False
+        self._algorithm: DigestName | None = algorithm
         self._digest: BackgroundDigest | None = None
         self._state = _State.OPEN
         self._lock = asyncio.Lock()
@@ -249,7 +257,13 @@ class PartFile:
 
     @classmethod
     async def open(
-        cls, directory: Path, name: str, *, size: int | None, digest: bool = True, first: bytes = b""
+        cls,
+        directory: Path,
+        name: str,
+        *,
+        size: int | None,
+        digest: DigestChoice = SHA256,
+        first: bytes = b"",
     ) -> "PartFile":
         """Reserve a name, and the space where the system can.
 
@@ -260,19 +274,20 @@ class PartFile:
             directory: Created if missing.
             name: The device's name for the file; `safe_name` is applied.
             size: Bytes to come, or None if not announced.
-            digest: Compute SHA-256 during the transfer.
+            digest: Algorithm of the digest, computed during the transfer.
             first: First bytes of the file, written in the same step.
 
         Raises:
             InsufficientSpaceError: Less than ``size`` bytes are free.
             StorageError: The directory or file cannot be made, or not take the first bytes.
-            UsageError: ``size`` is negative, or less than the first bytes.
+            UsageError: ``size`` is negative, or less than the first bytes; or the digest cannot be computed,
+                see `asynccam.model.digest`.
         """
         if size is not None and size < len(first):
             raise UsageError(f"size must be >= {len(first)}, not {size}")
-        part = cls(directory, safe_name(name), size)
+        part = cls(directory, safe_name(name), size, checked_digest(digest))
         try:
-            await on_disk(part._create, digest, first)
+            await on_disk(part._create, first)
             part.update_digest()
         except BaseException:
             await part.keep()  # what was received of the first bytes; nothing if there were none
@@ -321,7 +336,7 @@ class PartFile:
             self._digest.update(self.received)
 
     async def digest(self) -> str:
-        """Return the SHA-256 of everything received, in lower-case hex, or ``""`` without a digest.
+        """Return the digest of everything received, in lower-case hex, or ``""`` without one.
 
         To be called at the end: what is written afterwards does not count.
         """
@@ -376,7 +391,9 @@ class PartFile:
         except BaseException:
             await self.keep()
             raise
-        return LocalFile(self.target, self.received, digest, source, time.monotonic() - self._began)
+        seconds = time.monotonic() - self._began
+        digests = digest_fields(self._algorithm, digest)
+        return LocalFile(self.target, self.received, source=source, seconds=seconds, **digests)
 
     async def keep(self) -> Path | None:
         """End and leave the part, synced to disk, with exactly what was received.
@@ -409,7 +426,7 @@ class PartFile:
 
     # -- in a thread ----------------------------------------------------------------------------
 
-    def _create(self, digest: bool, first: bytes) -> None:
+    def _create(self, first: bytes) -> None:
         with storage_errors("make a file in", self._directory):
             # Held open, so that the file stays in this directory even if its path is renamed or replaced.
             self._folder = Folder(self._directory, make=True)
@@ -423,17 +440,18 @@ class PartFile:
                     if error.errno in _DISK_FULL:
                         raise self._space_error(self.size) from error
                     raise
-            if digest:
-                self._digest = self._new_digest()
+            self._digest = self._new_digest()
         if first:
             self.write_blocking(memoryview(first))
 
-    def _new_digest(self) -> BackgroundDigest:
+    def _new_digest(self) -> BackgroundDigest | None:
+        if self._algorithm is None:
+            return None
         if hasattr(os, "preadv"):
             # The two share a position, which reading does not use.
-            return BackgroundDigest(self.path, os.dup(self._fd))
+            return BackgroundDigest(self.path, os.dup(self._fd), algorithm=self._algorithm)
         assert self._folder is not None
-        return BackgroundDigest(self.path, self._folder.open(self.path.name))
+        return BackgroundDigest(self.path, self._folder.open(self.path.name), algorithm=self._algorithm)
 
     def _take_name(self, folder: Folder) -> None:
         def claim(target: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from asynccam.errors import AddressError, AsynccamError, StateError, TimeoutError, UsageError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
+from asynccam.model.digest import DigestName
 from asynccam.model.events import CameraEvent, CameraFound, CameraLost, CameraStateChanged
 from asynccam.model.features import (
     AnswerMeaning,
@@ -174,7 +175,12 @@ class MediaMtxCamera(Camera):
         return (*recordings, *[_media_file(SNAPSHOTS, file) async for file in self.client.iter_snapshots()])
 
     async def download(
-        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+        self,
+        file: MediaFile | str,
+        directory: Path,
+        *,
+        progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
         """Download one file whole; see `CameraClient.download_recording`.
 
@@ -183,13 +189,14 @@ class MediaMtxCamera(Camera):
                 pictures from recordings.
             directory: Created if missing.
             progress: Called with bytes so far and the total.
+            digest: Algorithm of the digest; None for no digest.
         """
         name, file_id = (file, "") if isinstance(file, str) else (file.name, file.id)
         folder = file_id.partition("/")[0]
         if folder not in (RECORDINGS, SNAPSHOTS):
             folder = SNAPSHOTS if PurePosixPath(name).suffix.lower() in _PICTURE_SUFFIXES else RECORDINGS
         download = self.client.download_snapshot if folder == SNAPSHOTS else self.client.download_recording
-        return await download(name, directory, progress=progress)
+        return await download(name, directory, progress=progress, digest=digest)
 
     async def stream_urls(self) -> Mapping[str, str]:
         """Return URLs of the live stream by kind: ``rtsp``, ``hls``, ``webrtc``."""

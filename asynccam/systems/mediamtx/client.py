@@ -15,6 +15,7 @@ from yarl import URL
 from asynccam.errors import StateError, TimeoutError, UsageError
 from asynccam.model import info as model
 from asynccam.model.credentials import TokenProvider
+from asynccam.model.digest import DigestName
 from asynccam.model.events import Event
 from asynccam.model.features import Progress
 from asynccam.model.info import CameraState, LocalFile
@@ -582,7 +583,12 @@ class CameraClient:
         return await self._change(Report, "delete_snapshot", {"filename": filename})
 
     async def download_recording(
-        self, file: FileInfo | str, directory: Path, *, progress: Progress | None = None
+        self,
+        file: FileInfo | str,
+        directory: Path,
+        *,
+        progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
         """Download a recording whole, resuming with ``Range`` if the connection breaks.
 
@@ -590,6 +596,7 @@ class CameraClient:
             file: As listed, or its name.
             directory: Created if missing. No existing file is replaced.
             progress: Called with bytes so far and the total.
+            digest: Algorithm of the digest; None for no digest.
 
         Raises:
             TransferError: The transfer cannot be resumed; ``part`` holds the received bytes.
@@ -598,10 +605,15 @@ class CameraClient:
             ConnectionError, TimeoutError: The file server cannot be reached.
             StorageError: This computer's disk.
         """
-        return await self._download(RECORDINGS, file, directory, progress)
+        return await self._download(RECORDINGS, file, directory, progress, digest)
 
     async def download_snapshot(
-        self, file: FileInfo | str, directory: Path, *, progress: Progress | None = None
+        self,
+        file: FileInfo | str,
+        directory: Path,
+        *,
+        progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
         """Download a picture whole; see `download_recording`.
 
@@ -611,7 +623,7 @@ class CameraClient:
             DamagedFileError: The JPEG is damaged; ``part`` holds the received bytes.
             RemoteProtocolError: A file named ``.jpg`` or ``.jpeg`` is not a JPEG.
         """
-        return await self._download(SNAPSHOTS, file, directory, progress)
+        return await self._download(SNAPSHOTS, file, directory, progress, digest)
 
     async def _list(
         self, method: str, limit: int | None, offset: int | None, reported: Mapping[str, FileInfo]
@@ -648,22 +660,32 @@ class CameraClient:
         return broken
 
     async def _download(
-        self, folder: str, file: FileInfo | str, directory: Path, progress: Progress | None
+        self,
+        folder: str,
+        file: FileInfo | str,
+        directory: Path,
+        progress: Progress | None,
+        digest: DigestName | None,
     ) -> LocalFile:
         file = FileInfo(filename=file) if isinstance(file, str) else file
         used = self._credentials.token
         try:
-            return await self._download_once(folder, file, directory, progress)
+            return await self._download_once(folder, file, directory, progress, digest)
         except PermissionDeniedError:
             raise
         except AuthenticationError:
             # Another download may have swapped to the second secret meanwhile.
             if self._credentials.token == used and not self._credentials.swap():
                 raise
-        return await self._download_once(folder, file, directory, progress)
+        return await self._download_once(folder, file, directory, progress, digest)
 
     async def _download_once(
-        self, folder: str, file: FileInfo, directory: Path, progress: Progress | None
+        self,
+        folder: str,
+        file: FileInfo,
+        directory: Path,
+        progress: Progress | None,
+        digest: DigestName | None,
     ) -> LocalFile:
         name = file.filename
         jpeg = folder == SNAPSHOTS and PurePosixPath(name).suffix.lower() in _JPEG_SUFFIXES
@@ -676,6 +698,7 @@ class CameraClient:
                 headers=self._credentials.headers,
                 progress=progress,
                 stall_timeout=self._stall_timeout,
+                digest=digest,
                 inspect=partial(inspect_picture, source=name) if jpeg else None,
                 max_size=MAX_PICTURE if jpeg else None,
             )

@@ -34,6 +34,7 @@ from asynccam.errors import (
 )
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
+from asynccam.model.digest import DigestName
 from asynccam.model.features import (
     DeviceClock,
     DeviceMoment,
@@ -238,7 +239,12 @@ class MultiCamCamera(Camera):
         )
 
     async def download(
-        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+        self,
+        file: MediaFile | str,
+        directory: Path,
+        *,
+        progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
         """Download one file whole, under a name made safe, never over an existing file.
 
@@ -249,11 +255,17 @@ class MultiCamCamera(Camera):
             file: A file that the device listed or a stop named, or its name or id alone.
             directory: Created if missing.
             progress: Called with bytes so far and the total.
+            digest: Algorithm of the digest; None for no digest.
         """
         if isinstance(file, str):
             file = await self._find(file)
         return await self.client.download(
-            file.name, directory, file_id=file.id or None, size=file.size, progress=progress
+            file.name,
+            directory,
+            file_id=file.id or None,
+            size=file.size,
+            progress=progress,
+            digest=digest,
         )
 
     async def measure_clock(self, *, samples: int = 8) -> ClockOffset:

@@ -23,6 +23,7 @@ from asynccam.errors import (
     UsageError,
 )
 from asynccam.model.address import Address
+from asynccam.model.digest import DigestName, checked_digest
 from asynccam.model.features import Progress
 from asynccam.model.info import ClockOffset, LocalFile
 from asynccam.model.safe_files import Folder
@@ -373,6 +374,7 @@ class MultiCamClient:
         file_id: str | None = None,
         size: int | None = None,
         progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
         """Download one file whole (GET_VIDEO), under a name made safe, never over an existing file.
 
@@ -386,6 +388,7 @@ class MultiCamClient:
             file_id: Its id, where that differs from the name.
             size: Bytes the device has listed, for the space check; None or 0 if unknown.
             progress: Called with bytes so far and the total, at most about ten times a second.
+            digest: Algorithm of the digest; None for no digest.
 
         Raises:
             NotFoundError, DeviceError: The device refuses.
@@ -394,14 +397,16 @@ class MultiCamClient:
             TransferError: The file ended early; the part is kept.
             InsufficientSpaceError, StorageError: This computer's disk.
             RemoteProtocolError: The reply is neither a file nor a refusal.
+            UsageError: The package that computes the digest is not installed; nothing was requested.
         """
+        checked_digest(digest)
         message = CommandMessage.get_video(file_id or name, file_name=name, device_id=self._sender)
         payload = message.to_bytes()
         self._check_size(message.command, payload)
         await _prepare_directory(directory, size)
         with await self._connect_with_retry() as connection:
             await connection.send(payload)
-            return await self._receive_file(connection, directory, name, size, progress)
+            return await self._receive_file(connection, directory, name, size, progress, digest)
 
     async def _receive_file(
         self,
@@ -410,6 +415,7 @@ class MultiCamClient:
         name: str,
         listed_size: int | None,
         progress: Progress | None,
+        digest: DigestName | None,
     ) -> LocalFile:
         reader = FileReader(peer=connection.peer)
         async with deadline(
@@ -426,7 +432,8 @@ class MultiCamClient:
             )
         name, size = header.fileName or name, header.fileSize
         first = reader.leftover if size else b""
-        async with await PartFile.open(directory, name, size=size or None, first=first) as part:
+        opening = PartFile.open(directory, name, size=size or None, digest=digest, first=first)
+        async with await opening as part:
             if size:
                 await receive_file(
                     connection.sock,

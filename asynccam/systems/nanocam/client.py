@@ -19,6 +19,7 @@ from asynccam.errors import (
     StorageError,
     UsageError,
 )
+from asynccam.model.digest import SHA256, DigestChoice, DigestName, checked_digest
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.model.safe_files import Folder
@@ -84,7 +85,8 @@ class MediaClient:
         media_port: UDP port for streams. The maker's servers know 5004 only.
         token: Token of a framed server that requires one. It is sent unencrypted.
         timeouts: Timeouts.
-        digest: Whether files get a SHA-256 digest, which takes another core's time.
+        digest: Algorithm of the files' digests, which take another core's time; true is SHA-256, false or
+            None is no digest.
 
     Attributes:
         media_path: As given.
@@ -100,12 +102,12 @@ class MediaClient:
         media_port: int = MEDIA_PORT,
         token: str | None = None,
         timeouts: ClientTimeouts | None = None,
-        digest: bool = True,
+        digest: DigestChoice = SHA256,
     ) -> None:
         self.received: list[LocalFile] = []
         self.media_path = Path(media_path)
         self._timeouts = timeouts or ClientTimeouts()
-        self._digest = digest
+        self._digest: DigestName | None = checked_digest(digest)
         self._session = NanocamSession(host, port, ExtensionOptions(token, media_port), self._timeouts)
         self._recorder: Recorder | None = None
         self._new_duration: float | None = None

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from asynccam.errors import AddressError
 from asynccam.model.address import Address
 from asynccam.model.camera import Camera
+from asynccam.model.digest import DigestName
 from asynccam.model.features import FeatureKey, Files, Progress, Snapshot
 from asynccam.model.identity import Identity, identifying_facts
 from asynccam.model.info import CameraInfo, CameraState, CameraStatus, LocalFile, MediaFile
@@ -163,11 +164,17 @@ class SnapshotCamera(Camera):
         return tuple(MediaFile(one.filename, one.size, created=one.taken_at) for one in stored)
 
     async def download(
-        self, file: MediaFile | str, directory: Path, *, progress: Progress | None = None
+        self,
+        file: MediaFile | str,
+        directory: Path,
+        *,
+        progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
         """Download one picture, given as listed or by its name, as `SnapshotClient.download`."""
         name = file if isinstance(file, str) else file.name
-        return await self.client.download(f"/snapshots/{quote(name, safe='')}", directory, progress=progress)
+        path = f"/snapshots/{quote(name, safe='')}"
+        return await self.client.download(path, directory, progress=progress, digest=digest)
 
     async def aclose(self) -> None:
         """Close the client if the camera owns it; may be called twice."""

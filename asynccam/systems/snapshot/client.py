@@ -14,6 +14,7 @@ from yarl import URL
 
 from asynccam.errors import AsynccamError, DamagedFileError, StateError, UsageError
 from asynccam.model.credentials import TokenProvider
+from asynccam.model.digest import DigestName
 from asynccam.model.features import Progress
 from asynccam.model.info import LocalFile
 from asynccam.net.http import HttpClient, HttpResponse, limits_of
@@ -189,6 +190,7 @@ class SnapshotClient:
         directory: Path | str,
         *,
         progress: Progress | None = None,
+        digest: DigestName | None = "sha256",
     ) -> LocalFile:
         """Download and check a picture; an existing file is never overwritten.
 
@@ -199,6 +201,7 @@ class SnapshotClient:
             picture: A result, or its ``image_url_path``.
             directory: Created if missing.
             progress: Called with bytes so far and the total.
+            digest: Algorithm of the digest; None for no digest.
 
         Raises:
             SnapshotClientError: The request failed, or the response is not a JPEG.
@@ -217,6 +220,7 @@ class SnapshotClient:
                 headers=self._headers,
                 progress=progress,
                 stall_timeout=STALL_TIMEOUT,
+                digest=digest,
                 inspect=partial(_offset_on_disk, source=str(url)),
                 max_size=MAX_IMAGE,
                 make_error=self._download_error,

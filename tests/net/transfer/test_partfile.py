@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from asynccam.errors import (
     TransferError,
     UsageError,
 )
+from asynccam.model.digest import DigestName
 from asynccam.net.transfer.partfile import PartFile
 from tests.support.cancelling import cancelled_at
+from tests.support.digests import digest_of
 from tests.support.parts import contents, longest_file, sample, sha256
 from tests.support.waiting import passes
 
@@ -71,7 +74,7 @@ async def test_first_bytes_on_a_full_disk_are_kept(tmp_path: Path) -> None:
 
 async def test_first_bytes_of_a_cancelled_open_are_kept(tmp_path: Path) -> None:
     opening = asyncio.create_task(PartFile.open(tmp_path, "a", size=10, first=b"abc"))
-    await passes()
+    await passes(1)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
@@ -87,6 +90,32 @@ async def test_digest_where_files_cannot_be_read_at_an_offset(
     part = await PartFile.open(tmp_path, "a", size=size)
     await part.write(data)
     assert (await part.commit("a")).sha256 == sha256(data)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 9 * MIB])
+@pytest.mark.parametrize("name", ["blake3", "xxh3"])
+async def test_digest_by_another_algorithm(tmp_path: Path, name: DigestName, size: int) -> None:
+    data = sample(size)
+    part = await PartFile.open(tmp_path, "a", size=size, digest=name)
+    await part.write(data)
+    file = await part.commit("a")
+    assert (file.sha256, file.digest) == ("", f"{name}:{digest_of(name, data)}")
+
+
+async def test_digest_by_another_algorithm_without_a_head(tmp_path: Path) -> None:
+    part = await PartFile.open(tmp_path, "a", size=None, digest="blake3")
+    await part.write(sample(1000))
+    await part.drop_head(100)
+    assert (await part.commit("a")).digest == f"blake3:{digest_of('blake3', sample(1000)[100:])}"
+
+
+async def test_digest_that_cannot_be_computed_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    with pytest.raises(UsageError, match="needs blake3"):
+        await PartFile.open(tmp_path / "new", "a", size=1, digest="blake3")
+    assert not (tmp_path / "new").exists()
 
 
 async def test_digest_over_many_slices(tmp_path: Path) -> None:

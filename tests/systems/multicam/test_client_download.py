@@ -5,6 +5,7 @@ import hashlib
 import logging
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,9 +22,12 @@ from asynccam.errors import (
     StorageError,
     TimeoutError,
     TransferError,
+    UsageError,
 )
+from asynccam.model.digest import DigestName
 from asynccam.runtime.retry import Backoff
 from asynccam.systems.multicam.client import MultiCamClient
+from tests.support.digests import digest_of
 from tests.support.waiting import eventually
 from tests.systems.multicam.peers import Android, Ios, Oak, Peer, framed, says, silent
 
@@ -86,6 +90,26 @@ async def test_download_uses_few_threads_calls(
         monkeypatch.undo()
     assert file.sha256 == hashlib.sha256(bytes(size)).hexdigest()
     assert len(counted) == calls, counted
+
+
+@pytest.mark.parametrize("name", ["sha256", "blake3", "xxh3", None])
+async def test_download_digest(name: DigestName | None, tmp_path: Path) -> None:
+    async with Peer(Oak({"a.mp4": BODY}).talk) as peer:
+        file = await client(peer).download("a.mp4", tmp_path, digest=name)
+    value = digest_of(name, BODY)
+    expected = (value, "") if name == "sha256" else ("", f"{name}:{value}" if name else "")
+    assert (file.sha256, file.digest) == expected
+
+
+async def test_download_digest_that_cannot_be_computed_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xxhash", None)
+    device = Oak({"a.mp4": BODY})
+    async with Peer(device.talk) as peer:
+        with pytest.raises(UsageError, match=r"asynccam\[speed\]"):
+            await client(peer).download("a.mp4", tmp_path, digest="xxh3")
+    assert device.commands == []
 
 
 async def test_download_sends_name_and_id(tmp_path: Path) -> None:
