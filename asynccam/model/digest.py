@@ -50,12 +50,14 @@ def new_hasher(name: DigestName) -> Hasher:
         if name == "blake3":
             from blake3 import blake3
 
-            return blake3()
-        from xxhash import xxh3_128
+            hasher: Hasher = blake3()
+        else:
+            from xxhash import xxh3_128
 
-        return xxh3_128()
+            hasher = xxh3_128()
     except ImportError:
         raise UsageError(f'the digest {name} needs {package}: pip install "asynccam[speed]"') from None
+    return hasher
 
 
 def checked_digest(choice: DigestChoice) -> DigestName | None:

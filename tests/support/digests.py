@@ -14,7 +14,7 @@ def digest_of(name: DigestName | None, data: bytes) -> str:
     if name == "blake3":
         from blake3 import blake3
 
-        return blake3(data).hexdigest()
+        return str(blake3(data).hexdigest())
     from xxhash import xxh3_128
 
-    return xxh3_128(data).hexdigest()
+    return str(xxh3_128(data).hexdigest())
