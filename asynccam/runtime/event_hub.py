@@ -32,9 +32,12 @@ _MAX_STATES: Final = 20_000
 _BATCH: Final = 64
 """Events an iterator gets in one turn of the loop before others have theirs."""
 _MAX_CALLS: Final = 512
-"""Calls of a callback in one turn: more than one turn of a reader emits, so that short queues stay short.
+"""Calls of a callback in one turn of the loop before others have theirs."""
+_MAX_BURST: Final = 48
+"""Events after which readers pause until callbacks have had their turn.
 
-Python's garbage collector goes through everything that is queued, again and again.
+While more are queued, with the objects that came with them, Python's collector of garbage runs (at 700 new
+objects) and finds them alive; a few times more, and it goes through all objects of the program.
 """
 _CALLS_PER_TIME_CHECK: Final = 16
 _MAX_TURN: Final = 0.002
@@ -371,6 +374,7 @@ class EventHub:
         self._closed = False
         self._holders: set[EventListener] = set()
         self._relieved: asyncio.Future[None] | None = None
+        self._paused_at = 0  # events emitted before the last pause of readers
         self._on_state = on_state
         self.dropped = 0
         self.failures = 0
@@ -401,15 +405,20 @@ class EventHub:
     def room(self) -> "asyncio.Future[None] | None":
         """Return None if every listener that keeps up has room, and else a future to wait for.
 
-        For a reader of a socket, which reads on once the future is done. A listener has room while less
+        For a reader of a socket, which reads on once the future is done. After a burst of events, it is done
+        as soon as callbacks have had a turn. A listener has room while less
         than half of its queue is taken. It keeps up if it gets there again within half a second in which
         the loop runs; a slower one is not waited for again before it has caught up. The future must not be
         cancelled: others may wait for it.
         """
-        if not self._holders:
-            return None
         if self._relieved is None:
-            self._relieved = asyncio.get_running_loop().create_future()
+            if self._holders:
+                self._relieved = asyncio.get_running_loop().create_future()
+            elif self._listeners and self.emitted - self._paused_at >= _MAX_BURST:
+                self._paused_at = self.emitted
+                loop = asyncio.get_running_loop()
+                self._relieved = loop.create_future()
+                loop.call_soon(self._let_readers_go_on)  # after the callbacks that `emit` has scheduled
         return self._relieved
 
     def subscribe(
@@ -528,6 +537,9 @@ class EventHub:
     def release_readers(self, listener: EventListener) -> None:
         """Have readers wait for a listener no longer."""
         self._holders.discard(listener)
+        self._let_readers_go_on()
+
+    def _let_readers_go_on(self) -> None:
         if not self._holders and self._relieved is not None:
             relieved, self._relieved = self._relieved, None
             if not relieved.done():

@@ -393,8 +393,8 @@ async def test_queue_size_below_one_is_refused(maxsize: int) -> None:
 async def test_room_until_a_queue_is_half_full() -> None:
     hub = EventHub()
     heard: list[Event] = []
-    hub.subscribe(heard.append, maxsize=100)
-    for _ in range(50):
+    hub.subscribe(heard.append, maxsize=80)
+    for _ in range(40):
         hub.emit(Event())
         assert hub.room() is None
     hub.emit(Event())
@@ -404,7 +404,28 @@ async def test_room_until_a_queue_is_half_full() -> None:
     await room
     assert hub.room() is None
     await hub.drain()
-    assert (len(heard), hub.dropped) == (51, 0)
+    assert (len(heard), hub.dropped) == (41, 0)
+    await hub.aclose()
+
+
+async def test_room_pauses_readers_until_callbacks_had_their_turn() -> None:
+    hub, heard, most = EventHub(), list[int](), 0
+    for event in ticks(200):
+        hub.emit(event)
+    assert hub.room() is None, "without listeners"
+    subscription = hub.subscribe(lambda event: heard.append(event.n), Tick)
+    stuck = hub.subscribe(lambda event: asyncio.sleep(3600), Tick)
+    for event in ticks(1000):
+        if (room := hub.room()) is not None:
+            assert hub.room() is room
+            await room
+            assert subscription.waiting == 0
+        hub.emit(event)
+        most = max(most, subscription.waiting)
+    assert 1 < most < 64
+    assert not stuck.is_slow, "it has room, so no reader waits for it"
+    await passes()
+    assert heard == list(range(1000))
     await hub.aclose()
 
 
