@@ -146,8 +146,15 @@ class ServiceStateCache:
 
     def update_cameras(self, cameras: Iterable[CameraInfo]) -> Iterator[Event]:
         """Replace all cameras."""
-        before = self._states()
-        self.cameras = {camera.device: camera for camera in cameras}
+        known, listed = self.cameras, {camera.device: camera for camera in cameras}
+        # A camera's state depends on its status and its recording only.
+        changed = [
+            device
+            for device in {**known, **listed}
+            if device not in known or device not in listed or known[device].status != listed[device].status
+        ]
+        before = {device: self._present_state(device) for device in changed}
+        self.cameras = listed
         yield from self._changes(before)
 
     def update_camera(self, camera: CameraInfo) -> Iterable[Event]:
@@ -223,7 +230,7 @@ class ServiceStateCache:
             vanished=self._ids(before.keys() - after.keys()),
             changed=self._ids(device for device in after.keys() & before if after[device] != before[device]),
         )
-        yield from self._changes(before)
+        yield from self._changes({device: before.get(device) for device in {**before, **after}})
 
     def mark_up_since(self, device: str, moment: float) -> Iterator[Event]:
         """End a recording of unknown state if the service was started (elapsed time) after the gap began."""
@@ -250,10 +257,11 @@ class ServiceStateCache:
         states = {device: self._present_state(device) for device in self.cameras}
         return {device: state for device, state in states.items() if state is not None}
 
-    def _changes(self, before: dict[str, CameraState]) -> Iterator[Event]:
-        after = self._states()
-        for device in (*(before.keys() - after.keys()), *after):
-            yield from self._change(device, before.get(device), after.get(device))
+    def _changes(self, before: Mapping[str, CameraState | None]) -> Iterator[Event]:
+        """Return the events of cameras whose states were these, losses first."""
+        after = {device: self._present_state(device) for device in before}
+        for device in sorted(before, key=lambda device: after[device] is not None):
+            yield from self._change(device, before[device], after[device])
 
     def _change(
         self, device: str, before: CameraState | None, after: CameraState | None

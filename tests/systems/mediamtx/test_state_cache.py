@@ -127,6 +127,10 @@ def test_notification_looks_at_its_camera_only(cameras: int) -> None:
     list(cache.mark_start_lost("camera0"))
     assert set(looked) == {"camera0"}
     assert len(looked) <= 6
+    looked.clear()
+    infos[0]["status"] = "ERROR"
+    list(cache.update_cameras(CameraList.read({"cameras": infos}, method="x").cameras))
+    assert looked == [], "a list in which nothing has changed"
 
 
 def test_notification_emits_a_change_once() -> None:
@@ -149,6 +153,26 @@ def test_notification_emits_a_change_once() -> None:
     assert isinstance(found, CameraFound)
     assert found.info.name == "Back"
     assert update(cache, status="CONNECTED") == [], "a notification without a camera"
+
+
+def test_list_emits_what_has_changed() -> None:
+    cache = ServiceStateCache(ADDRESS)
+
+    def listed(*statuses: str) -> list[tuple[type[Event], str]]:
+        infos = [CameraInfo(device=f"c{n}", status=status) for n, status in enumerate(statuses) if status]
+        events = list(cache.update_cameras(infos))
+        return [(type(event), event.subject.removeprefix("mediamtx://host:8002/")) for event in events]
+
+    assert listed("READY", "ERROR", "OFFLINE") == [(CameraFound, "c0"), (CameraFound, "c1")]
+    assert listed("CONNECTED", "ERROR", "OFFLINE") == [], "other words for the same state"
+    assert listed("CONNECTED", "OFFLINE", "READY", "READY") == [
+        (CameraLost, "c1"),
+        (CameraFound, "c2"),
+        (CameraFound, "c3"),
+    ]
+    assert listed("ERROR", "", "", "READY") == [(CameraLost, "c2"), (CameraStateChanged, "c0")]
+    assert listed("ERROR", "OFFLINE", "", "READY") == []
+    assert listed() == [(CameraLost, "c0"), (CameraLost, "c3")]
 
 
 def test_ids_of_any_number_of_cameras() -> None:
