@@ -2,49 +2,39 @@
 
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+import typer.core
+import typer.main
 
-from asynccam.cli.commands.align import align
-from asynccam.cli.commands.bridge import bridge
-from asynccam.cli.commands.cameras import cameras, snapshot
-from asynccam.cli.commands.discover import discover
-from asynccam.cli.commands.doctor import doctor
-from asynccam.cli.commands.files import download, files
-from asynccam.cli.commands.record import record
-from asynccam.cli.commands.resume import resume
-from asynccam.cli.commands.serve import SERVERS
-from asynccam.cli.commands.simulate import SIMULATORS
-from asynccam.cli.commands.status import status
-from asynccam.cli.commands.top import top
-from asynccam.cli.commands.watch import watch
-from asynccam.cli.demo.command import demo
-from asynccam.cli.errors import ExitCode
-from asynccam.cli.logs import LogLevel, start_logging
-from asynccam.cli.options import ADDRESS_FORM
-from asynccam.cli.output import print_error
-from asynccam.errors import StorageError
+from asynccam.cli.errors import ExitCode, print_error
+from asynccam.cli.options import ADDRESS_FORM, LogLevel
 
-COMMANDS: Final[tuple[Callable[..., None], ...]] = (
-    discover,
-    cameras,
-    status,
-    snapshot,
-    files,
-    download,
-    record,
-    resume,
-    align,
-    watch,
-    top,
-    bridge,
-    doctor,
-    demo,
-)
-"""Every command, by the name of its function, in the order of ``--help``."""
+COMMANDS: Final = {
+    "discover": "commands.discover",
+    "cameras": "commands.cameras",
+    "status": "commands.status",
+    "snapshot": "commands.cameras",
+    "files": "commands.files",
+    "download": "commands.files",
+    "record": "commands.record",
+    "resume": "commands.resume",
+    "align": "commands.align",
+    "watch": "commands.watch",
+    "top": "commands.top",
+    "bridge": "commands.bridge",
+    "doctor": "commands.doctor",
+    "demo": "demo.command",
+}
+"""Every command and the module that has a function of its name, in the order of ``--help``."""
+SERVERS: Final = dict.fromkeys(("multicam", "nanocam", "snapshot"), "commands.serve")
+"""What ``asynccam serve`` can run."""
+SIMULATORS: Final = dict.fromkeys(("mediamtx", "thorvision"), "commands.simulate")
+"""What ``asynccam simulate`` can run."""
 
 # Typer's public BadParameter is one of the errors that a wrong command line raises. Their common base has
 # no public name in some versions of Typer.
@@ -55,14 +45,70 @@ _APP: Final[dict[str, Any]] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
     "rich_markup_mode": "rich",
 }
+
+
+class _Commands(MutableMapping[str, Any]):
+    """Commands by name; each is imported when it is first asked for."""
+
+    def __init__(self, modules: dict[str, str]) -> None:
+        self._modules = modules
+        self._loaded: dict[str, Any] = {}
+        self._names = dict.fromkeys(modules)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded and name in self._modules:
+            function = getattr(import_module(f"asynccam.cli.{self._modules[name]}"), name)
+            single = typer.Typer(add_completion=False, **_APP)
+            single.command(name)(function)
+            self._loaded[name] = typer.main.get_command(single)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._names[name] = None
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._names[name]
+        self._loaded.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class _Group(typer.core.TyperGroup):
+    """Group of commands that are imported when they are asked for."""
+
+    modules: dict[str, str] = COMMANDS
+
+    def __init__(self, *, commands: Any = None, **attributes: Any) -> None:
+        super().__init__(commands=commands, **attributes)
+        groups = self.commands
+        self.commands = _Commands(self.modules)
+        self.commands.update(groups)
+
+
+class _ServeGroup(_Group):
+    modules = SERVERS
+
+
+class _SimulateGroup(_Group):
+    modules = SIMULATORS
+
+
 app = typer.Typer(
     name="asynccam",
+    cls=_Group,
     help="Find network cameras, start them together, download and check every file.",
     epilog=f"A camera is named by its address: {ADDRESS_FORM}.",
     **_APP,
 )
-_serve = typer.Typer(help="Make this computer a device that other controllers can use.", **_APP)
-_simulate = typer.Typer(help="Simulate a vendor's service, to try things out.", **_APP)
+_serve = typer.Typer(
+    cls=_ServeGroup, help="Make this computer a device that other controllers can use.", **_APP
+)
+_simulate = typer.Typer(cls=_SimulateGroup, help="Simulate a vendor's service, to try things out.", **_APP)
 
 
 def _show_version(wanted: bool) -> None:
@@ -90,6 +136,9 @@ def _root(
     ] = None,
 ) -> None:
     if log_level is not None or log_file is not None:
+        from asynccam.cli.logs import start_logging
+        from asynccam.errors import StorageError
+
         try:
             start_logging(log_level or LogLevel.DEBUG, log_file)
         except StorageError as error:
@@ -99,13 +148,7 @@ def _root(
         typer.echo(context.get_help())
 
 
-for _command in COMMANDS:
-    app.command()(_command)
-for _name, _server in SERVERS.items():
-    _serve.command(_name)(_server)
 app.add_typer(_serve, name="serve")
-for _name, _simulator in SIMULATORS.items():
-    _simulate.command(_name)(_simulator)
 app.add_typer(_simulate, name="simulate")
 
 

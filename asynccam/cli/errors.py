@@ -1,5 +1,7 @@
-"""Exit code and one-line message of an error. Imports neither Typer nor Rich."""
+"""Exit code and one-line message of an error, and printing it. Imports neither Typer nor Rich."""
 
+import sys
+from contextlib import suppress
 from enum import IntEnum
 from typing import Final
 
@@ -91,6 +93,12 @@ def exit_code(error: BaseException) -> ExitCode:
 def one_line(error: BaseException) -> str:
     """Return the message of an exception on one line, without a traceback."""
     return escape_unprintable("; ".join(" ".join(_message(leaf).split()) for leaf in flatten_errors(error)))
+
+
+def print_error(text: str) -> None:
+    """Write a one-line error message to stderr, if stderr accepts it."""
+    with suppress(OSError):  # a full disk or a closed pipe behind stderr must not end a take
+        print(f"asynccam: {text}", file=sys.stderr, flush=True)
 
 
 def _message(error: BaseException) -> str:

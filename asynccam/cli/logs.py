@@ -5,11 +5,11 @@ import logging
 import queue
 import sys
 import threading
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, TextIO
 
-from asynccam.cli.output import print_error
+from asynccam.cli.errors import print_error
+from asynccam.cli.options import LogLevel
 from asynccam.errors import StorageError
 
 _FORMAT: Final = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
@@ -17,15 +17,6 @@ _MAX_QUEUED: Final = 10_000
 """Records that wait to be written; more are dropped and counted."""
 _FLUSH_TIMEOUT: Final = 5.0
 """For writing what waits when the program ends."""
-
-
-class LogLevel(StrEnum):
-    """Least severe level that is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 def start_logging(level: LogLevel, path: Path | None = None) -> None:

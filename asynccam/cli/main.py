@@ -15,6 +15,8 @@ def run() -> None:
     open_standard_streams()
     try:
         from asynccam.cli.app import invoke
+
+        code = invoke(sys.argv[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
@@ -22,7 +24,7 @@ def run() -> None:
         sys.exit(ExitCode.NOT_INSTALLED)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    sys.exit(invoke(sys.argv[1:]))
+    sys.exit(code)
 
 
 def open_standard_streams() -> None:

@@ -2,14 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
-from rich.markup import escape
 
-from asynccam.model.digest import DigestName
+if TYPE_CHECKING:
+    from asynccam.model.digest import DigestName
 
-ADDRESS_FORM: Final = escape("SYSTEM://HOST[:PORT][/CAMERA]")
+ADDRESS_FORM: Final = r"SYSTEM://HOST\[:PORT]\[/CAMERA]"
+"""Form of addresses, with the brackets escaped for Rich's markup."""
 _ADDRESS_HELP: Final = f"{ADDRESS_FORM}, for example multicam://192.168.1.20:8080."
 
 
@@ -22,7 +23,7 @@ class Digest(StrEnum):
     NONE = "none"
 
     @property
-    def algorithm(self) -> DigestName | None:
+    def algorithm(self) -> "DigestName | None":
         """Argument ``digest`` of the library."""
         return None if self is Digest.NONE else cast("DigestName", self.value)
 
@@ -91,3 +92,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the log, and tracebacks of errors, on stderr.")
 ]
+
+
+class LogLevel(StrEnum):
+    """Least severe level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"

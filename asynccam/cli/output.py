@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console, RenderableType
@@ -26,7 +26,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 from rich.theme import Theme
 
-from asynccam.cli.errors import one_line
+from asynccam.cli.errors import one_line, print_error
 from asynccam.errors import StorageError
 from asynccam.model.credentials import CREDENTIALS_LOG
 from asynccam.model.event_json import plain
@@ -166,12 +166,6 @@ def _to_stdout() -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(f"standard output cannot be written: {error.strerror}") from error
-
-
-def print_error(text: str) -> None:
-    """Write a one-line error message to stderr, if stderr accepts it."""
-    with suppress(OSError):  # a full disk or a closed pipe behind stderr must not end a take
-        print(f"asynccam: {text}", file=sys.stderr, flush=True)
 
 
 class _WarningHandler(logging.Handler):

@@ -37,11 +37,11 @@ async def test_python_m_runs_the_command() -> None:
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke([]) == 0
     said = capsys.readouterr().out
-    for command in (*(one.__name__ for one in COMMANDS), "serve"):
+    for command in (*(one for one in COMMANDS), "serve"):
         assert f" {command} " in said
 
 
-@pytest.mark.parametrize("command", [*(one.__name__ for one in COMMANDS), "serve multicam"])
+@pytest.mark.parametrize("command", [*(one for one in COMMANDS), "serve multicam"])
 def test_commands_have_help_and_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke([*command.split(), "--help"]) == 0
     said = capsys.readouterr().out
@@ -69,3 +69,29 @@ def test_wrong_command_line_exits_2(line: list[str], words: str, capsys: pytest.
     assert said.err.startswith("asynccam: ")
     assert words in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "modules"),
+    [
+        ("--version", set()),
+        ("discover --help", {"discover"}),
+        ("serve", set()),
+        ("serve snapshot --help", {"serve"}),
+        ("--help", {module.rpartition(".")[2] for module in COMMANDS.values()} - {"command"}),
+    ],
+)
+def test_command_line_imports_only_the_commands_that_it_names(line: str, modules: set[str]) -> None:
+    program = (
+        "import sys; from asynccam.cli.app import invoke; invoke(sys.argv[1:]);"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *line.split()], capture_output=True, text=True, check=True
+    )
+    imported = set(ended.stderr.splitlines()[-1].split())
+    package = "asynccam.cli.commands."
+    found = {name.removeprefix(package) for name in imported if name.startswith(package)}
+    assert found == modules
+    if line == "--version":
+        assert not {"rich.console", "asyncio", "pydantic", "asynccam.cli.output"} & imported

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asynccam.cli.errors import ExitCode
+from asynccam.cli.errors import ExitCode, print_error
 from asynccam.cli.options import (
     ADDRESS_FORM,
     Digest,
@@ -17,7 +17,7 @@ from asynccam.cli.options import (
     FleetOption,
     InterfacesOption,
 )
-from asynccam.cli.output import Output, print_error
+from asynccam.cli.output import Output
 from asynccam.cli.runner import command
 from asynccam.errors import AsynccamError, NotFoundError, UsageError
 from asynccam.model.credentials import Credentials

@@ -388,11 +388,3 @@ def _ask_for_descriptors() -> None:
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-SERVERS: Final[dict[str, Callable[..., None]]] = {
-    "multicam": multicam,
-    "nanocam": nanocam,
-    "snapshot": snapshot,
-}
-"""Servers by the word after ``asynccam serve``."""

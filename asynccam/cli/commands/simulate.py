@@ -1,9 +1,8 @@
 """``asynccam simulate``: simulated servers of other vendors, for trials and tests."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -117,10 +116,6 @@ async def thorvision(
             on_ready=ready,
         )
     return ExitCode.OK
-
-
-SIMULATORS: Final[dict[str, Callable[..., None]]] = {"mediamtx": mediamtx, "thorvision": thorvision}
-"""Simulators by the word after ``asynccam simulate``."""
 
 
 def _roles(keys: list[str]) -> dict[str, str]:
