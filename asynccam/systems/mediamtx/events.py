@@ -78,6 +78,6 @@ def parse_notification(method: str, params: Any) -> tuple[str, Any, CameraInfo |
         return topic, payload, None
     kind, status = _PAYLOADS[topic]
     value = payload
-    if isinstance(payload, Mapping) and status and not payload.get("status"):
+    if status and isinstance(payload, Mapping) and not payload.get("status"):
         value = {**payload, "status": status}
     return topic, payload, kind.read(value, method=topic)

@@ -180,7 +180,7 @@ class ServiceConnection:
         except RemoteProtocolError:
             self.bad_notifications[method] += 1
             topic, payload, update = method, params, None
-        if isinstance(update, CameraInfo):
+        if type(update) is CameraInfo:  # pydantic's `isinstance` is slow where the type is another
             self.emit(self._state.update_camera(update))
             info = self._state.cameras.get(update.device, update)
             self._hub.emit(CameraStatusUpdate(camera=self._state.camera_id(update.device), info=info))
