@@ -17,7 +17,7 @@ from asynccam.model.info import LocalFile, MediaFile
 from asynccam.model.manifest import FileRecord, FileState, Manifest
 from asynccam.take import Take, resume_take
 from tests.support.digests import digest_of
-from tests.support.scripted_camera import ScriptedCamera, hang
+from tests.support.scripted_camera import ScriptedCamera, ScriptedStillCamera, hang
 from tests.support.waiting import eventually
 
 NAMES: tuple[DigestName | None, ...] = ("sha256", "blake3", "xxh3", None)
@@ -56,6 +56,15 @@ async def test_take_has_digests_of_one_algorithm(
     assert (written["sha256"], written["digest"]) == expected(name, data)
 
 
+@pytest.mark.parametrize("name", NAMES)
+async def test_take_has_digests_of_pictures(tmp_path: Path, name: DigestName | None) -> None:
+    take = await Take([ScriptedStillCamera("still", content=b"jpeg")], tmp_path, digest=name).run(
+        duration=0.05, start_in=0
+    )
+    (file,) = (await Manifest.load(take.directory)).cameras[0].files
+    assert found(file) == expected(name, b"jpeg")
+
+
 async def test_take_without_the_package_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "blake3", None)
     with pytest.raises(UsageError, match=r"asynccam\[speed\]"):
@@ -82,7 +91,8 @@ async def killed(tmp_path: Path, camera: ScriptedCamera, name: DigestName | None
     running = asyncio.create_task(take.run(duration=0.05, start_in=0))
     await eventually(lambda: "download" in camera.calls)
     copy = tmp_path / "killed"
-    await asyncio.to_thread(shutil.copytree, take.directory, copy)
+    # Without the files that are about to be renamed.
+    await asyncio.to_thread(shutil.copytree, take.directory, copy, ignore=shutil.ignore_patterns(".*"))
     await take.abort()
     running.cancel()
     await asyncio.wait({running})

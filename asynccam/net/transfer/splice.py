@@ -33,7 +33,7 @@ assert sys.platform == "linux"  # not imported elsewhere
 _PIPE_SIZE = 1024 * 1024  # bytes, for 256 slots: a slot may hold no more than one packet
 _SLOW_WRITE_TIME = 0.010  # seconds a turn's write may take: a disk of less than 25 MB/s, or a busy one
 _OFF_LOOP_TIME = 0.25  # seconds for which the loop writes nothing itself after a slow write
-_BUDGET = 0.008  # seconds of one pass of the loop for transfers, however many there are
+_BUDGET = 0.005  # seconds of one pass of the loop for transfers, however many there are
 
 
 class _Turns:
