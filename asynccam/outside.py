@@ -37,8 +37,7 @@ def clean_text(text: str, *, most: int | None = None) -> str:
     """
     if most is not None and len(text) > most:
         text = text[: most - 3] + "..."
-    if "\0" in text:
-        text = text.replace("\0", "?")
+    text = text.replace("\0", "?")  # the same object if there is none
     return text if text.isascii() else _SURROGATES.sub("?", text)
 
 

@@ -608,8 +608,8 @@ def _repair(document: Any, location: tuple[int | str, ...], error_type: str) -> 
 
 
 def _bounded(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value, most=MAX_TEXT) if type(value) is str else value
+    if type(value) is str:
+        return clean_text(value, most=MAX_TEXT)
     if isinstance(value, (int, float)) and not is_bounded(value):
         return None
     return value

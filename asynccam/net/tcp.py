@@ -9,13 +9,13 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import aiohappyeyeballs
 from aiohappyeyeballs import AddrInfoType
 
 from asynccam.errors import ConnectionError, UsageError
-from asynccam.runtime.tasks import thread_errors
+from asynccam.runtime.tasks import set_result, thread_errors, turn_limiter
 from asynccam.runtime.timing import deadline
 
 _LOG = logging.getLogger(__name__)
@@ -114,7 +114,8 @@ async def receive_some(sock: socket.socket, size: int) -> tuple[bytes, float]:
     """Wait for bytes, and return at most ``size`` of them with the monotonic time at which they were read.
 
     ``b""`` is the end of the stream. Unlike `asyncio.loop.sock_recv` this always takes a turn of the event
-    loop, so that a peer that floods does not block it.
+    loop, so that a peer that floods does not block it. Of hundreds that answer at the same moment, the bytes
+    are read at once and returned in several turns, see `asynccam.runtime.tasks.in_turn`.
 
     Raises:
         OSError: The connection is lost.
@@ -123,6 +124,7 @@ async def receive_some(sock: socket.socket, size: int) -> tuple[bytes, float]:
     if os.name == "nt":  # its event loop has no `add_reader`
         await asyncio.sleep(0)
         return await loop.sock_recv(sock, size), time.monotonic()
+    limiter = turn_limiter()
     number: int = sock.fileno()
     future: asyncio.Future[tuple[bytes, float]] = loop.create_future()
 
@@ -136,9 +138,9 @@ async def receive_some(sock: socket.socket, size: int) -> tuple[bytes, float]:
             if not future.done():
                 future.set_exception(error)
             return
+        received = data, time.monotonic()
         loop.remove_reader(number)
-        if not future.done():
-            future.set_result((data, time.monotonic()))
+        limiter.call(partial(set_result, future, received))
 
     loop.add_reader(number, read)
     try:

@@ -115,8 +115,9 @@ class TaskScope:
             for key, job in jobs.items():
                 await in_turn()
                 tasks[key] = self._create(job, f"{name}[{key}]")
-            if tasks:
-                await asyncio.wait(tasks.values())
+            running = [task for task in tasks.values() if not task.done()]
+            if running:
+                await asyncio.wait(running)
         except BaseException:
             for key, job in jobs.items():
                 if key not in tasks:
@@ -267,58 +268,86 @@ async def finish_on_error(end: Callable[[], Awaitable[object]]) -> AsyncIterator
 
 # -- work spread over turns of the event loop ---------------------------------------------------
 
-_PER_TURN: Final = 32
-"""Tasks that `in_turn` lets through in one turn: some milliseconds of work, also on a small computer."""
+_PER_TURN: Final = 16
+"""Tasks that are made ready in one turn: some milliseconds of work, also on a small computer."""
 
 
 class TurnLimiter:
-    """Lets a limited number of tasks go on in each turn of the event loop, in the order of their calls."""
+    """Limits how many tasks it makes ready in each turn of the event loop, in the order of the calls."""
 
     def __init__(self, per_turn: int = _PER_TURN) -> None:
         self._per_turn = per_turn
         self._left = per_turn
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Callable[[], object]] = deque()
         self._is_counting = False  # whether `_begin_turn` is called in the next turn
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call what makes a task ready: now, or in a later turn if the limit of this one is reached."""
+        if self._admits():
+            function()
+        else:
+            self._waiting.append(function)
 
     async def wait(self) -> None:
         """Return at once, or in a later turn if the limit of this one is reached."""
+        if not self._admits():
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(partial(set_result, turn, None))
+            await turn
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, and return in a turn of which the limit is not reached: hundreds may wake at one moment."""
         loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, self.call, partial(set_result, over, None))
+        try:
+            await over
+        finally:
+            timer.cancel()
+
+    def _admits(self) -> bool:
         if not self._is_counting:
             self._is_counting = True
-            loop.call_soon(self._begin_turn)
-        if self._left and not self._waiting:
-            self._left -= 1
-            return
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        await turn
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        admits = self._left > 0 and not self._waiting
+        self._left -= admits
+        return admits
 
     def _begin_turn(self) -> None:
         self._left = self._per_turn
         while self._waiting and self._left:
-            turn = self._waiting.popleft()
-            if not turn.done():  # done if its task was cancelled
-                turn.set_result(None)
-                self._left -= 1
+            self._left -= 1
+            self._waiting.popleft()()
         self._is_counting = bool(self._waiting)  # else the next call begins to count again
         if self._is_counting:
             asyncio.get_running_loop().call_soon(self._begin_turn)
 
 
+def set_result(future: "asyncio.Future[T]", result: T) -> None:
+    """Set a future's result, unless it is done: then its task was cancelled."""
+    if not future.done():
+        future.set_result(result)
+
+
 _TURN_LIMITERS: Final["WeakKeyDictionary[asyncio.AbstractEventLoop, TurnLimiter]"] = WeakKeyDictionary()
 
 
-async def in_turn() -> None:
-    """Return at once, or in a later turn of the event loop if 32 tasks passed here in this one already.
-
-    Called before each portion of work that hundreds of tasks may do at the same moment, so that they do not
-    block the loop together.
-    """
+def turn_limiter() -> TurnLimiter:
+    """Return the running loop's limiter, which everything on it shares."""
     loop = asyncio.get_running_loop()
     limiter = _TURN_LIMITERS.get(loop)
     if limiter is None:
         limiter = _TURN_LIMITERS[loop] = TurnLimiter()
-    await limiter.wait()
+    return limiter
+
+
+async def in_turn() -> None:
+    """Return at once, or in a later turn of the event loop if 16 tasks were made ready in this one already.
+
+    Called before each portion of work that hundreds of tasks may do at the same moment, so that they do not
+    block the loop together.
+    """
+    await turn_limiter().wait()
 
 
 # -- a forked child -----------------------------------------------------------------------------

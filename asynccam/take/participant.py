@@ -57,7 +57,7 @@ from asynccam.model.manifest import (
     record_bytes,
 )
 from asynccam.runtime.disk import on_disk, rename_new, storage_errors
-from asynccam.runtime.tasks import TaskScope, finish
+from asynccam.runtime.tasks import TaskScope, finish, turn_limiter
 from asynccam.runtime.timing import deadline, sleep_until
 from asynccam.take.outcome import note_seen, note_status
 from asynccam.wall_clock import WALL_CLOCK, unix_now
@@ -332,11 +332,11 @@ class Participant:
         loop = asyncio.get_running_loop()
         if loop.time() < t0 - _LAST_POLL_BEFORE_T0:
             # A device that records before its time was started by another controller, or its clock is wrong.
-            await asyncio.sleep(t0 - _LAST_POLL_BEFORE_T0 - loop.time())
+            await turn_limiter().sleep(t0 - _LAST_POLL_BEFORE_T0 - loop.time())
             async with slots:
                 if loop.time() < t0 - _QUIET_BEFORE_T0:
                     await self._poll_recording(recorder)
-        await asyncio.sleep(max(0.0, t0 + _FIRST_POLL_AFTER_T0 - loop.time()))
+        await turn_limiter().sleep(max(0.0, t0 + _FIRST_POLL_AFTER_T0 - loop.time()))
         pause, until = _FIRST_POLL_AFTER_T0, loop.time() + self._limits.status_timeout
         while loop.time() < until:
             async with slots:

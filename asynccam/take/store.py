@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,10 +96,13 @@ def _encode_line(facts: Mapping[str, object]) -> bytes:
     line = json.dumps(others, ensure_ascii=False).encode()[:-1]
     for name, value in facts.items():
         if isinstance(value, bytes):
-            # Text in JSON has no bare newline, so only the indentation is dropped.
-            one_line = b"".join(each.lstrip() for each in value.split(b"\n"))
-            line += b", " + json.dumps(name).encode() + b": " + one_line
+            line += b", " + json.dumps(name).encode() + b": " + _on_one_line(value)
     return line + b"}\n"
+
+
+def _on_one_line(document: bytes) -> bytes:
+    """Return JSON without its newlines and indentation: there is no bare newline in its text."""
+    return b"".join(each.lstrip() for each in document.split(b"\n"))
 
 
 class Journal:
@@ -357,7 +360,7 @@ class ManifestStore:
         """Create the journal and write the first manifest; the directory must exist."""
         self._journal = Journal(self._directory.root)
         await self._journal.create()
-        document = await _encode_manifest(self.manifest)
+        document = await _encode_manifest(self.manifest, _on_one_line)
         await self._journal.write("created", version=JOURNAL_VERSION, manifest=document)
         await self.save()
 
@@ -419,11 +422,14 @@ async def infer_in_portions(manifest: Manifest) -> None:
         infer_first_frame(camera, manifest)
 
 
-async def _encode_manifest(manifest: Manifest) -> bytes:
-    """Return a manifest as JSON, made in several turns of the event loop: it may have a thousand cameras."""
+async def _encode_manifest(manifest: Manifest, form: Callable[[bytes], bytes] = bytes) -> bytes:
+    """Return a manifest as JSON, made in several turns of the event loop: it may have a thousand cameras.
+
+    ``form`` is applied to each of its parts.
+    """
     parts: list[bytes] = []
     for part in manifest.parts(_CAMERAS_PER_TURN):
-        parts.append(part)
+        parts.append(form(part))
         await asyncio.sleep(0)
     return b"".join(parts)
 

@@ -19,6 +19,7 @@ from asynccam.model.credentials import Credentials
 from asynccam.model.digest import DigestName, checked_digest
 from asynccam.model.events import TakePhaseChanged
 from asynccam.model.filenames import safe_name
+from asynccam.model.info import CameraInfo
 from asynccam.model.manifest import CameraRecord, Manifest, MissingRecord, Moment, Outcome, StartRecord
 from asynccam.runtime.disk import on_disk
 from asynccam.runtime.tasks import TaskScope, finish, in_turn, see_done
@@ -373,10 +374,7 @@ class Take:
         clocks = {key: each.measure_clock(self._slots) for key, each in self._participants.items()}
         await self._for_each("clock", clocks)
         await asyncio.wait({asking})
-        arming = {
-            key: each.arm(self._directory.path / each.record.directory, duration)
-            for key, each in self._participants.items()
-        }
+        arming = {key: self._arm_camera(each, duration) for key, each in self._participants.items()}
         await self._for_each("arm", arming)
         if self._reference.name is not None:
             self._reference_task = self._scope.spawn(self._follow_reference(), name="time server")
@@ -384,6 +382,9 @@ class Take:
         await self._store.note("armed", cameras=armed)
         self._move_to(TakeState.ARMED)
         await self._store.save_or_record_error()
+
+    async def _arm_camera(self, participant: Participant, duration: float | None) -> None:
+        await participant.arm(self._directory.path / participant.record.directory, duration)
 
     # -- starting -------------------------------------------------------------------------------
 
@@ -429,7 +430,7 @@ class Take:
             await self._spawn_answers(immediate)
         self._move_to(TakeState.RECORDING)
         self._clocks_task = self._scope.spawn(self._follow_camera_clocks(), name="clocks")
-        answers = {each.answer_task for each in armed if each.answer_task is not None}
+        answers = [each.answer_task for each in armed if each.answer_task and not each.answer_task.done()]
         if answers:
             await asyncio.wait(answers, timeout=max(0.0, self._t0 + answer_grace - WALL_CLOCK.elapsed()))
         await asyncio.wait({saving})
@@ -748,9 +749,8 @@ def _new_manifest(
 ) -> Manifest:
     # A missing camera keeps its name, so that no other camera gets that directory.
     names = {each.id or each.address: each.label or each.name for each in missing if each.label or each.name}
-    names |= {
-        camera.id: labels.get(camera.id) or camera.info.name or camera.info.serial for camera in cameras
-    }
+    infos = [camera.info for camera in cameras]
+    names |= {info.id: labels.get(info.id) or info.name or info.serial for info in infos}
     directories = camera_directories(names)
     now = Moment.of(unix_now())
     return Manifest(
@@ -758,13 +758,15 @@ def _new_manifest(
         phase="new",
         created_at=now,
         written_at=now,
-        cameras=[_new_record(camera, directories[camera.id]) for camera in cameras],
+        cameras=[
+            _new_record(info, camera, directories[info.id])
+            for info, camera in zip(infos, cameras, strict=True)
+        ],
         missing=list(missing),
     )
 
 
-def _new_record(camera: Camera, directory: str) -> CameraRecord:
-    info = camera.info
+def _new_record(info: CameraInfo, camera: Camera, directory: str) -> CameraRecord:
     return CameraRecord(
         id=info.id,
         name=info.name,

@@ -178,3 +178,26 @@ async def test_receive_some_cancelled_no_longer_reads() -> None:
         theirs.sendall(b"kept")
         await passes()
         assert ours.recv(10) == b"kept"
+
+
+async def test_replies_of_hundreds_are_read_at_once_and_returned_in_turns() -> None:
+    with ExitStack() as held:
+        pairs = [socket.socketpair() for _ in range(200)]
+        for ours, theirs in pairs:
+            held.enter_context(ours)
+            held.enter_context(theirs)
+            ours.setblocking(False)
+
+        async def receive(sock: socket.socket) -> float:
+            data, at = await receive_some(sock, 10)
+            turns.mark(data.decode())
+            return at
+
+        with Turns() as turns:
+            receiving = [asyncio.create_task(receive(ours)) for ours, _ in pairs]
+            await passes()
+            for _, theirs in pairs:
+                theirs.sendall(b"reply")
+            await asyncio.wait(receiving)
+    assert turns.total("reply") == 200
+    assert 1 < turns.most("reply") <= 32

@@ -33,7 +33,6 @@ from asynccam.net.transfer.download import receive_file
 from asynccam.net.transfer.partfile import PartFile
 from asynccam.runtime.disk import on_disk, storage_errors
 from asynccam.runtime.retry import Backoff, retry
-from asynccam.runtime.tasks import in_turn
 from asynccam.runtime.timing import deadline
 from asynccam.systems.multicam.connection import ArmedCommand, CommandConnection
 from asynccam.systems.multicam.models import (
@@ -500,9 +499,7 @@ class MultiCamClient:
             with await self._connect(timeout=connect_timeout) as connection:
                 sent = True
                 await connection.send(payload)
-                document = await connection.read_reply()
-            await in_turn()  # hundreds of devices answer at the same moment
-            return document
+                return await connection.read_reply()
 
         try:
             async with deadline(seconds, f"answer from {self._address} to {command}"):

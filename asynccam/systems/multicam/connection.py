@@ -28,7 +28,7 @@ from asynccam.errors import (
 from asynccam.net.tcp import receive_some
 from asynccam.redaction import loggable_json
 from asynccam.runtime.retry import Backoff, retry
-from asynccam.runtime.tasks import TaskScope, in_turn
+from asynccam.runtime.tasks import TaskScope
 from asynccam.runtime.timing import SYSTEM_CLOCK, deadline
 from asynccam.systems.multicam.models import CommandType, StatusResponse
 from asynccam.systems.multicam.protocol import ResponseReader, encode_command
@@ -313,7 +313,6 @@ class ArmedCommand:
         self._lost = f"{self._peer} replied before a command was sent"
         if connection.sent:
             self.answered_at = unix_now()
-            await in_turn()  # hundreds of devices answer at the same moment
             self._document = document
             self._over.set()
         return connection.sent
