@@ -172,7 +172,13 @@ class WebSocket(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Return whether messages can be sent."""
-        return self._core.state is State.OPEN and self._abort_reason is None and not self._closed_locally
+        # The core does not learn of a socket that is lost without an end of the stream.
+        return (
+            self._core.state is State.OPEN
+            and self._lost_with is None
+            and self._abort_reason is None
+            and not self._closed_locally
+        )
 
     @property
     def close_reason(self) -> str:
@@ -245,13 +251,15 @@ class WebSocket(asyncio.Protocol):
     async def aclose(self, code: int = 1000, reason: str = "", *, timeout: float = 2.0) -> None:
         """Send a close frame, wait ``timeout`` seconds for the peer's (RFC 6455 7.1.1), then abort."""
         self._closed_locally = True
-        self._discard_input()
+        self._unfinished = None
         if self._lost_with is not None:
             self._end(self._lost_with[0])
         if not self.closed.done() and self._transport is not None:
             if self._core.state is State.OPEN:
                 self._core.send_close(code, reason)
                 self._flush()
+            if self._reading_paused:
+                self._process()  # up to the peer's close frame; messages before it need no room
             try:
                 await asyncio.wait({self.closed}, timeout=timeout)
             finally:
@@ -298,6 +306,8 @@ class WebSocket(asyncio.Protocol):
     async def abort(self) -> None:
         """Close the socket at once, and wait until it is closed."""
         self._discard_input()
+        if self._lost_with is not None:
+            self._end(self._lost_with[0])
         if self._transport is not None:
             self._transport.abort()
             await finish(asyncio.wait({self.closed}))
@@ -350,7 +360,7 @@ class WebSocket(asyncio.Protocol):
             return
         until = self._loop.time() + _MAX_TURN
         while self._unfinished is not None or self._events or self._input or self._eof:
-            room = None if self._room_for is None else self._room_for()
+            room = None if self._room_for is None or self._closed_locally else self._room_for()
             if room is not None:
                 self._pause_reading()
                 room.add_done_callback(lambda _: self._process())
@@ -497,7 +507,7 @@ class WebSocket(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _discard_input(self) -> None:
-        """Discard what was received and not processed, but for a beginning of which the rest may follow."""
+        """Discard what was received and not processed, at the end: what follows it is not a frame."""
         self._input.clear()
         self._offset = 0
         self._events.clear()

@@ -5,6 +5,7 @@ Every exchange is sent whole and byte by byte: messages of one text frame go ano
 
 import asyncio
 import logging
+import ssl
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from asynccam.net.websocket import MAX_MESSAGE, WebSocket, WebSocketOptions, open_websocket
+from asynccam.errors import ConnectionError, TimeoutError
+from asynccam.net.websocket import MAX_MESSAGE, Room, WebSocket, WebSocketOptions, open_websocket
 from tests.support.raw_websocket import BINARY, CLOSE, CONT, FIN, PING, PONG, TEXT, RawPeer, close, frame
+from tests.support.waiting import eventually
 
 MARK = b"all was read"
 HELLO = frame(TEXT, b"Hello")
@@ -35,15 +38,17 @@ class Exchange:
 
 @asynccontextmanager
 async def connected(
-    messages: list[bytes], *, max_message: int = MAX_MESSAGE
+    messages: list[bytes],
+    *,
+    max_message: int = MAX_MESSAGE,
+    room: Room | None = None,
 ) -> AsyncIterator[tuple[WebSocket, RawPeer]]:
     def receive(message: bytes) -> None:
         messages.append(message)
 
+    options = WebSocketOptions(ping_interval=None, max_message=max_message)
     async with RawPeer() as peer:
-        opening = asyncio.create_task(
-            open_websocket(peer.url, receive, WebSocketOptions(ping_interval=None, max_message=max_message))
-        )
+        opening = asyncio.create_task(open_websocket(peer.url, receive, options, room=room))
         await peer.respond()
         socket = await opening
         try:
@@ -299,6 +304,66 @@ async def test_close_of_ours_is_answered() -> None:
         assert (await socket.closed).code == 1001
         assert await peer.read() is None
     assert not messages
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+async def test_close_is_answered_while_reading_is_paused(
+    is_full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the frames that wait and the peer's close frame, nothing is skipped."""
+    monkeypatch.setattr("asynccam.net.websocket._MAX_TURN", 0.0)
+    full: asyncio.Future[None] | None = None
+    messages: list[bytes] = []
+    async with connected(messages, room=lambda: full) as (socket, peer):
+        if is_full:
+            full = asyncio.get_running_loop().create_future()
+        text = frame(TEXT, b"*" * 1000)
+        await peer.send([text * 200 + text[:500]])
+        async with asyncio.timeout(10):
+            await eventually(lambda: socket._reading_paused)
+            closing = asyncio.create_task(socket.aclose(timeout=10))
+            assert await peer.read() == (FIN | CLOSE, struct.pack("!H", 1000))
+            before = len(messages)
+            await peer.send([text[500:] + close(1000, b"bye")])
+            peer.hang_up()
+            await closing
+    info = await socket.closed
+    assert (info.code, info.reason) == (1000, "bye")
+    assert len(messages) == before < 200
+
+
+async def test_nothing_is_sent_after_a_reset() -> None:
+    async with connected([]) as (socket, peer):
+        peer.hang_up(reset=True)
+        assert (await socket.closed).code == 1006
+        assert not socket.is_open
+        with pytest.raises(ConnectionError):
+            socket.send(b"lost")
+        socket.probe(0.1)
+        assert socket._timer is None
+
+
+async def test_opening_ends_in_time_without_room_after_the_peer_has_gone() -> None:
+    """With TLS the end of the connection is reported while reading is paused."""
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    served, trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.configure_trust(trusted)
+    full = asyncio.get_running_loop().create_future()
+    options = WebSocketOptions(tls=trusted, timeout=1.0)
+    async with RawPeer(tls=served) as peer, asyncio.timeout(10):
+        opening = asyncio.create_task(
+            open_websocket(peer.url, lambda message: None, options, room=lambda: full)
+        )
+        await peer.respond()
+        await asyncio.sleep(0.1)
+        peer.hang_up(reset=True)
+        try:
+            with pytest.raises(TimeoutError):
+                await opening
+        finally:
+            full.set_result(None)
 
 
 async def test_protocol_error_is_the_reason_of_the_end() -> None:

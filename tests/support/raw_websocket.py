@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import hashlib
+import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterable
 from typing import cast
@@ -31,7 +33,8 @@ def close(code: int, reason: bytes = b"") -> bytes:
 class RawPeer(asyncio.Protocol):
     """Listens on loopback for one client; an async context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._received = bytearray()
         self._ended = False
         self._news = asyncio.Event()
@@ -39,8 +42,9 @@ class RawPeer(asyncio.Protocol):
 
     async def __aenter__(self) -> "RawPeer":
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: self, "127.0.0.1", 0)
-        self.url = f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+        self._server = await loop.create_server(lambda: self, "127.0.0.1", 0, ssl=self._tls)
+        scheme = "ws" if self._tls is None else "wss"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -84,6 +88,16 @@ class RawPeer(asyncio.Protocol):
             self._transport.write(piece)
             for _ in range(3):
                 await asyncio.sleep(0)
+
+    def hang_up(self, *, reset: bool = False) -> None:
+        """Close the socket without a close frame."""
+        assert self._transport is not None
+        if reset:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        else:
+            self._transport.close()
 
     async def read(self) -> tuple[int, bytes] | None:
         """Return the first byte and the payload of the client's next frame; None at the end."""
