@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from asynccam.errors import AuthenticationError, RetryableError, UsageError
 from asynccam.runtime.tasks import TaskScope
@@ -93,7 +93,8 @@ class Retrier:
         self._rng = rng
         self._delays = backoff.delays(rng)
         self._latest = math.inf  # monotonic time at which the wait ends at the latest; set by `retry_within`
-        self._sooner = asyncio.Event()
+        self._waiting: asyncio.Timeout | None = None  # ends the sleep of `wait`, while there is one
+        self._woken = False  # whether the sleep was ended to look at `_latest` again
 
     def reset(self) -> None:
         """Begin with the shortest wait again, because a try succeeded."""
@@ -103,12 +104,12 @@ class Retrier:
     def retry_now(self) -> None:
         """End the wait, or skip the next one."""
         self._latest = -math.inf
-        self._sooner.set()
+        self._wake()
 
     def retry_within(self, seconds: float) -> None:
         """End the wait, or the next one, no later than so many seconds from now."""
         self._latest = min(self._latest, self._clock.monotonic() + seconds)
-        self._sooner.set()
+        self._wake()
 
     def next_delay(self) -> float:
         """Return the seconds to wait after one more failure."""
@@ -124,18 +125,32 @@ class Retrier:
         due = self._clock.monotonic() + seconds
         try:
             while self._latest != -math.inf:
-                end = min(due, self._latest)
-                self._sooner.clear()
-                async with TaskScope("retry") as scope:
-                    ends: set[asyncio.Task[Any]] = {scope.spawn(self._sooner.wait(), name="sooner")}
-                    if end != math.inf:
-                        left = max(0.0, end - self._clock.monotonic())
-                        ends.add(scope.spawn(self._clock.sleep(left), name="wait"))
-                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                if not self._sooner.is_set():
+                self._woken = False
+                await self._sleep_until(min(due, self._latest))
+                if not self._woken:
                     break
         finally:
             self._latest = math.inf
+
+    async def _sleep_until(self, end: float) -> None:
+        """Sleep until ``end`` or `_wake`. No task of its own: thousands of cameras wait here."""
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                if end == math.inf:
+                    await asyncio.get_running_loop().create_future()
+                else:
+                    await self._clock.sleep(max(0.0, end - self._clock.monotonic()))
+        except TimeoutError:
+            if not self._woken:
+                raise  # the clock's own
+        finally:
+            self._waiting = None
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None  # a timeout must not be set again once it has expired
+        if waiting is not None:
+            self._woken = True
+            waiting.reschedule(-math.inf)
 
 
 _MAX_CONCURRENT: Final = 64
@@ -208,8 +223,12 @@ class RetryScheduler:
 
     def retry_now(self, key: Hashable | None = None) -> None:
         """Try something again now, or everything whose last try failed."""
-        for other, job in self._jobs.items():
-            if other == key or (key is None and job.retrier.failures):
+        if key is not None:
+            if key in self._jobs:
+                self._jobs[key].retrier.retry_now()
+            return
+        for job in self._jobs.values():
+            if job.retrier.failures:
                 job.retrier.retry_now()
 
     def retry_within(self, key: Hashable, seconds: float) -> None:
@@ -243,5 +262,7 @@ class RetryScheduler:
                 retrier.reset()
                 assert job.intervals is not None
                 wait = next(job.intervals)
-            await retrier.wait(wait)
-            await self._clock.sleep(_SHORTEST_WAIT)
+            ended = self._clock.monotonic()
+            await retrier.wait(wait + _SHORTEST_WAIT)
+            if (left := ended + _SHORTEST_WAIT - self._clock.monotonic()) > 0:
+                await self._clock.sleep(left)

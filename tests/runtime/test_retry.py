@@ -273,6 +273,38 @@ async def test_retrier_retry_now_of_a_cancelled_wait_does_not_skip_the_next() ->
     assert clock.sleeps == [60, 5]
 
 
+async def test_retrier_waits_without_a_task_of_its_own() -> None:
+    clock = FakeClock()
+    retrier = Retrier(BACKOFF, clock=clock)
+    async with running(retrier.wait(60)):
+        await clock.until_sleeping()
+        before = asyncio.all_tasks()
+        retrier.retry_within(30)
+        await eventually(lambda: clock.sleeps == [60, 30])
+        assert asyncio.all_tasks() == before
+        retrier.retry_now()
+        retrier.retry_now()
+        retrier.retry_within(5)
+
+
+async def test_retrier_cancelled_and_woken_at_once_is_cancelled() -> None:
+    clock = FakeClock()
+    retrier = Retrier(BACKOFF, clock=clock)
+    task = asyncio.ensure_future(retrier.wait(60))
+    await clock.until_sleeping()
+    retrier.retry_now()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert clock.sleeping == 0
+
+
+async def test_retrier_does_not_swallow_the_timeout_of_its_caller() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await Retrier(BACKOFF).wait(60)
+
+
 # -- RetryScheduler -----------------------------------------------------------------------------
 
 
@@ -334,9 +366,25 @@ async def test_scheduler_refused_credentials_wait_for_retry_now() -> None:
         await jobs.clock.advance(1000)
         assert jobs.errors == ["too early", "refused"]
         jobs.scheduler.retry_now()
-        await jobs.clock.until_sleeping()
-        await jobs.clock.advance(1)
         await eventually(lambda: "one" not in jobs.scheduler)
+
+
+async def test_scheduler_job_that_calls_for_the_next_try_does_not_keep_the_loop_busy() -> None:
+    clock = FakeClock()
+    calls = []
+    async with TaskScope("test") as scope:
+        scheduler = RetryScheduler(scope, BACKOFF, clock=clock)
+
+        async def attempt() -> None:
+            calls.append(clock.monotonic())
+            scheduler.retry_now("one")
+
+        scheduler.schedule("one", attempt, lambda error: None, interval=10)
+        await clock.until_sleeping()
+        await clock.advance(1)
+        scheduler.cancel("one")
+        await eventually(lambda: not scope.tasks)
+    assert 15 < len(calls) < 25
 
 
 async def test_scheduler_retry_now_of_failed_or_named_jobs() -> None:
@@ -351,6 +399,30 @@ async def test_scheduler_retry_now_of_failed_or_named_jobs() -> None:
         await passes()
         await jobs.clock.advance(1)
         assert len(jobs.calls) == 2
+
+
+async def test_scheduler_retry_now_of_a_named_job_looks_at_no_other() -> None:
+    class Key:
+        compared = 0
+
+        def __hash__(self) -> int:
+            return id(self)
+
+        def __eq__(self, other: object) -> bool:
+            Key.compared += 1
+            return self is other
+
+    async def succeed() -> None:
+        pass
+
+    keys = [Key() for _ in range(100)]
+    async with TaskScope("test") as scope:
+        scheduler = RetryScheduler(scope, BACKOFF, clock=FakeClock())
+        for key in keys:
+            scheduler.schedule(key, succeed, lambda error: None, interval=10)
+        Key.compared = 0
+        scheduler.retry_now(keys[50])
+        assert Key.compared < 5
 
 
 async def test_scheduler_ignores_a_replaced_job() -> None:
