@@ -1,13 +1,13 @@
-"""The servers of `benchmarks.http`: ours, and Flask as the maker runs it, asked for the list of cameras.
+"""The servers of `benchmarks.http`: ours, and the maker's way, asked for cameras and for a picture.
 
-    python -m benchmarks._http_server asynccam|flask
+    python -m benchmarks._http_server asynccam|maker
 
-prints a port and answers ``GET /api/cameras`` with three cameras until it is terminated.
+prints a port and answers ``GET /api/cameras`` with three cameras, and ``GET /snapshots/picture.jpg`` with
+100 kB, until it is terminated.
 """
 
 import asyncio
 import json
-import logging
 import sys
 import tempfile
 import time
@@ -29,8 +29,11 @@ CAMERAS: Final = [
     }
     for name in ("left", "right", "main")
 ]
+PICTURE: Final = "picture.jpg"
+PICTURE_BYTES: Final = b"\xff\xd8" + bytes(100_000)
+PATHS: Final = {"cameras": "/api/cameras", "a picture of 100 kB": f"/snapshots/{PICTURE}"}
 _REQUEST: Final = (
-    "GET /api/cameras HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: python-requests/2.31.0\r\n"
+    "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: python-requests/2.31.0\r\n"
     "Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nConnection: {connection}\r\n\r\n"
 )
 
@@ -87,8 +90,9 @@ class Asking(asyncio.Protocol):
 class Counter:
     """Counts answers, and keeps as many clients asking as there should be."""
 
-    def __init__(self, port: int, calls: int, at_once: int, *, stay: bool) -> None:
+    def __init__(self, port: int, path: str, calls: int, at_once: int, *, stay: bool) -> None:
         self._port = port
+        self._path = path
         self._left = calls
         self._running = at_once
         self._connection = "keep-alive" if stay else "close"
@@ -119,7 +123,7 @@ class Counter:
             self._done.set_exception(error)
 
     def _start(self) -> None:
-        request = _REQUEST.format(port=self._port, connection=self._connection).encode()
+        request = _REQUEST.format(path=self._path, port=self._port, connection=self._connection).encode()
         loop = asyncio.get_running_loop()
         asking = partial(Asking, request, self, stay=self._stay)
         task = loop.create_task(loop.create_connection(asking, "127.0.0.1", self._port))
@@ -132,14 +136,14 @@ class Counter:
             self.failed(error)
 
 
-def answers_a_second(url: str, calls: int, *, stay: bool) -> float:
+def answers_a_second(url: str, path: str, calls: int, *, stay: bool) -> float:
     """Answers a second to fifty clients at once, after some that do not count."""
     port = int(url.rpartition(":")[2])
 
     async def run() -> float:
-        await Counter(port, 2 * AT_ONCE, AT_ONCE, stay=stay).run()
+        await Counter(port, path, 2 * AT_ONCE, AT_ONCE, stay=stay).run()
         began = time.perf_counter()
-        await Counter(port, calls, AT_ONCE, stay=stay).run()
+        await Counter(port, path, calls, AT_ONCE, stay=stay).run()
         return calls / (time.perf_counter() - began)
 
     return asyncio.run(run())
@@ -154,32 +158,74 @@ async def _asynccam() -> None:
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory, "config.json")
         config.write_text(json.dumps({"cameras": CAMERAS, "imu": {"enabled": False}}))
+        pictures = Path(directory, "snapshots")
+        pictures.mkdir()
+        (pictures / PICTURE).write_bytes(PICTURE_BYTES)
         await serve(config, port=0, on_ready=lambda web: print(web.port, flush=True))
 
 
-def _flask() -> None:
-    """The maker's framework with the server it brings, which ends every connection after its answer."""
-    from flask import Flask, Response, jsonify
+def _maker() -> None:
+    """The maker's application as its program runs it: its routes, its configuration read at each request.
+
+    Its server comes with the framework, has a thread a connection, logs every request and ends every
+    connection after its answer. The program lowers its own priority, which this does not.
+    """
+    from flask import Flask, Response, jsonify, render_template_string, send_from_directory
     from werkzeug.serving import make_server
 
-    app = Flask(__name__)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        config = directory / "config.json"
+        config.write_text(json.dumps(CAMERAS, indent=2))
+        (directory / PICTURE).write_bytes(PICTURE_BYTES)
+        app = Flask(__name__)
 
-    @app.get("/api/cameras")
-    def cameras() -> Response:
-        return jsonify(CAMERAS)
+        def load_config() -> list[dict[str, object]]:
+            if not config.exists():
+                return []
+            with config.open() as file:
+                cameras: list[dict[str, object]] = json.load(file)
+            return cameras
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    print(server.server_port, flush=True)
-    server.serve_forever()
+        @app.route("/")
+        def index() -> str:
+            return render_template_string("<h1>Snapshots</h1>")
+
+        @app.route("/settings", methods=["GET"])
+        def settings() -> str:
+            return render_template_string(
+                "{% for camera in cameras %}{{ camera.name }}{% endfor %}", cameras=load_config()
+            )
+
+        @app.route("/snapshots/<filename>")
+        def snapshot(filename: str) -> Response:
+            return send_from_directory(directory, filename)
+
+        @app.route("/download/<filename>")
+        def download(filename: str) -> Response:
+            return send_from_directory(directory, filename, as_attachment=True)
+
+        @app.route("/api/cameras", methods=["GET"])
+        def cameras() -> Response:
+            return jsonify(load_config())
+
+        @app.route("/api/snapshot/<name>", methods=["GET", "POST"])
+        def capture(name: str) -> tuple[Response, int]:
+            if not any(camera["name"] == name for camera in load_config()):
+                return jsonify({"success": False, "error": "Camera not found"}), 404
+            return jsonify({"success": False, "error": "Capture failed"}), 500
+
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        print(server.server_port, flush=True)
+        server.serve_forever()
 
 
 def main() -> None:
     match sys.argv[1]:
         case "asynccam":
             asyncio.run(_asynccam())
-        case "flask":
-            _flask()
+        case "maker":
+            _maker()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from ctypes.util import find_library
 from pathlib import Path
 
 C_HEAD = r"""
@@ -48,12 +50,24 @@ static int copy(int sock, int file, long long left) {
 """``copy(sock, file, bytes)``, which gives 0, and ``buffer``."""
 
 
-def compile_c(directory: Path, name: str, source: str) -> Path | None:
-    """The program ``directory / name``, or None, with a word about it, where there is no compiler."""
+LIBCRYPTO = find_library("crypto")
+"""The name of OpenSSL's shared library, whose SHA-256 Python uses too, or None."""
+
+
+def compile_c(
+    directory: Path,
+    name: str,
+    source: str,
+    *,
+    without: str = "the C rows are left out",
+    options: Sequence[str] = (),
+) -> Path | None:
+    """The program ``directory / name``; None where there is no compiler, and what then is so on stderr."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        print("no C compiler (cc, gcc, clang): the C rows are left out", file=sys.stderr)
+        print(f"no C compiler (cc, gcc, clang): {without}", file=sys.stderr)
         return None
     program = directory / name
-    subprocess.run([compiler, "-O2", "-o", str(program), "-x", "c", "-"], input=source, text=True, check=True)
+    command = [compiler, "-O2", "-D_GNU_SOURCE", *options, "-o", str(program), "-x", "c", "-", "-ldl"]
+    subprocess.run(command, input=source, text=True, check=True)
     return program

@@ -1,7 +1,8 @@
 """The receivers that `benchmarks/download.py` compares, each run in a process of its own.
 
-``python benchmarks/_receivers.py KIND PORT COUNT DIRECTORY`` fetches COUNT files at once and prints
-one JSON object: seconds, stall (ms), growth (MiB). A KIND that is a path names the C program.
+``python -m benchmarks._receivers KIND PORT COUNT TOGETHER DIRECTORY`` fetches COUNT files, TOGETHER of them
+at once, and prints one JSON object: seconds, stall (ms), growth (MiB). A KIND that is a path is the C
+program, with a colon and what it is told behind it.
 """
 
 import asyncio
@@ -11,12 +12,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from asynccam.net.tcp import connect_tcp
 from asynccam.net.transfer.download import TransferMethod, receive_file
 from asynccam.net.transfer.partfile import PartFile
-from benchmarks._native import C_COPY, C_HEAD
+from asynccam.systems.multicam.client import MultiCamClient
+from benchmarks._native import C_HEAD
 from benchmarks._watch import watched
 
 HOST = "127.0.0.1"
@@ -25,26 +25,109 @@ CLAIM = "claim"
 
 C_SOURCE = (
     C_HEAD
-    + C_COPY
     + r"""
-int main(int argc, char **argv) {
-    struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1]))};
+#include <dlfcn.h>
+#include <poll.h>
+#include <unistd.h>
+
+#define MOST 128
+#define HASH 1 /* the SHA-256 of each file, by the library that Python uses too */
+#define SYNC 2 /* each file on the disk before the clock stops */
+
+static char buffer[256 * 1024];
+static int (*sha_init)(void *), (*sha_update)(void *, const void *, size_t);
+static int (*sha_final)(unsigned char *, void *);
+
+struct transfer {
+    int sock, file;
+    long long left;
+    char context[256] __attribute__((aligned(16))); /* of SHA-256, which takes 112 bytes */
+};
+static struct transfer transfers[MOST];
+
+static int begin(struct transfer *one, int port, const char *directory, int number, int how) {
+    struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons(port)};
     uint32_t length;
-    char header[4096] = {0};
-    inet_pton(AF_INET, "127.0.0.1", &where.sin_addr);
-    int sock = socket(AF_INET, SOCK_STREAM, 0);
-    if (argc != 3 || connect(sock, (struct sockaddr *)&where, sizeof where) != 0) return 1;
-    if (recv(sock, &length, 4, MSG_WAITALL) != 4) return 2;
+    char header[4096] = {0}, path[4096];
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    one->sock = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(one->sock, (struct sockaddr *)&where, sizeof where) != 0) return 1;
+    if (recv(one->sock, &length, 4, MSG_WAITALL) != 4) return 2;
     length = be32toh(length);
-    if (length >= sizeof header || recv(sock, header, length, MSG_WAITALL) != (ssize_t)length) return 3;
-    int file = open(argv[2], O_WRONLY | O_CREAT | O_EXCL, 0666);
+    if (length >= sizeof header || recv(one->sock, header, length, MSG_WAITALL) != (ssize_t)length) return 3;
+    one->left = atoll(strstr(header, "\"fileSize\": ") + 12);
+    snprintf(path, sizeof path, "%s/%d", directory, number);
+    one->file = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    if (how & HASH) sha_init(one->context);
+    return one->file < 0 ? 4 : 0;
+}
+
+/* The plainest way to a file: what is there, up to 256 KiB, is written. */
+static int receive(struct transfer *one, int how) {
+    size_t room = one->left < (long long)sizeof buffer ? one->left : sizeof buffer;
+    ssize_t count = recv(one->sock, buffer, room, 0);
+    if (count <= 0) return 5;
+    if (how & HASH) sha_update(one->context, buffer, count);
+    for (ssize_t done = 0; done < count;) {
+        ssize_t written = write(one->file, buffer + done, count - done);
+        if (written < 0) return 6;
+        done += written;
+    }
+    one->left -= count;
+    if (one->left == 0) {
+        unsigned char digest[32];
+        if (how & HASH) sha_final(digest, one->context);
+        if (how & SYNC) fsync(one->file);
+        close(one->file);
+        close(one->sock);
+    }
+    return 0;
+}
+
+static int load(void) {
+#ifdef LIBCRYPTO
+    void *library = dlopen(LIBCRYPTO, RTLD_NOW);
+    if (library == NULL) return 7;
+    sha_init = dlsym(library, "SHA256_Init");
+    sha_update = dlsym(library, "SHA256_Update");
+    sha_final = dlsym(library, "SHA256_Final");
+    return sha_final == NULL ? 7 : 0;
+#else
+    return 7;
+#endif
+}
+
+/* PORT COUNT TOGETHER HOW DIRECTORY: so many files, so many of them at once. */
+int main(int argc, char **argv) {
+    if (argc != 6) return 1;
+    int port = atoi(argv[1]), count = atoi(argv[2]), together = atoi(argv[3]), how = atoi(argv[4]), failed;
+    struct pollfd polled[MOST];
+    if ((how & HASH) && (failed = load())) return failed;
     double began = now();
-    int failed = copy(sock, file, atoll(strstr(header, "\"fileSize\": ") + 12));
+    for (int first = 0; first < count; first += together) {
+        int open = together;
+        for (int i = 0; i < together; i++) {
+            if ((failed = begin(&transfers[i], port, argv[5], first + i, how))) return failed;
+            polled[i] = (struct pollfd){.fd = transfers[i].sock, .events = POLLIN};
+        }
+        while (open > 0) {
+            if (together > 1) poll(polled, together, -1);
+            for (int i = 0; i < together; i++) {
+                if (polled[i].fd < 0 || (together > 1 && !polled[i].revents)) continue;
+                if ((failed = receive(&transfers[i], how))) return failed;
+                if (transfers[i].left == 0) polled[i].fd = -1, open--;
+            }
+        }
+    }
     printf("%.6f\n", now() - began);
-    return failed;
+    return 0;
 }
 """
 )
+"""Receives files; exit status 7 without OpenSSL's library."""
+
+C_PLAIN, C_HASHED, C_SYNCED = "0", "1", "3"
+"""What the C program is told to do with each file."""
 
 Fetch = Callable[[int, Path, int], Awaitable[None]]
 
@@ -90,11 +173,18 @@ def asynccam(engine: TransferMethod, *, digest: bool, commit: bool = False) -> F
     return fetch
 
 
+async def download(port: int, directory: Path, number: int) -> None:
+    """The product as a program calls it: a file that has its digest and its name, and is on the disk."""
+    async with MultiCamClient(HOST, port) as client:
+        await client.download(f"{number}.mp4", directory)
+
+
 PARTS: list[PartFile] = []
 """Parts that are closed, with fsync, only after the clock has stopped."""
 
 KINDS: dict[str, Fetch] = {
     "vendor": vendor,
+    "download": download,
     "splice": asynccam("splice", digest=True),
     "splice-plain": asynccam("splice", digest=False),
     "splice-commit": asynccam("splice", digest=True, commit=True),
@@ -103,31 +193,28 @@ KINDS: dict[str, Fetch] = {
 }
 
 
-def program(path: str) -> Fetch:
-    """The C program, while this process's loop has nothing to do; its own clock counts."""
-
-    async def fetch(port: int, directory: Path, number: int) -> None:
-        command = (path, str(port), str(directory / str(number)))
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        output, _ = await process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"{path} ended with {process.returncode}")
-        CLOCKED.append(float(output))
-
-    return fetch
+async def _in_c(program: str, port: int, count: int, together: int, directory: Path) -> float:
+    """Run the C program while this process's loop has nothing to do; seconds by the program's own clock."""
+    path, _, how = program.partition(":")
+    command = (path, *map(str, (port, count, together)), how, str(directory))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{path} ended with {process.returncode}")
+    return float(output)
 
 
-CLOCKED: list[float] = []
-"""Seconds that a program measured itself."""
-
-
-async def _run(kind: str, port: int, count: int, directory: Path) -> None:
-    fetch = program(kind) if "/" in kind else KINDS[kind]
+async def _run(kind: str, port: int, count: int, together: int, directory: Path) -> None:
     (directory / CLAIM).unlink()
 
     async def all_of_them() -> float | None:
-        await asyncio.gather(*(fetch(port, directory, number) for number in range(count)))
-        return max(CLOCKED, default=None)
+        if "/" in kind:
+            return await _in_c(kind, port, count, together, directory)
+        fetch = KINDS[kind]
+        for first in range(0, count, together):
+            numbers = range(first, first + together)
+            await asyncio.gather(*(fetch(port, directory, number) for number in numbers))
+        return None
 
     await watched(all_of_them)
     for part in PARTS:
@@ -135,4 +222,5 @@ async def _run(kind: str, port: int, count: int, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])))
+    _, of_kind, *numbers, into = sys.argv
+    asyncio.run(_run(of_kind, *map(int, numbers), Path(into)))  # type: ignore[call-arg, arg-type]

@@ -1,8 +1,10 @@
-"""The JSON-RPC clients that `benchmarks/rpc.py` compares, behind one face."""
+"""The JSON-RPC clients that `benchmarks/rpc.py` and `benchmarks/client.py` compare."""
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -12,7 +14,10 @@ from websockets.asyncio.client import connect as websockets_connect
 
 from asynccam.net.jsonrpc import JsonRpcClient
 
-OnNotice = Callable[[dict[str, Any]], object]
+SDK: Final = "vendor's SDK"
+OURS: Final = "asynccam"
+
+OnNotice = Callable[[Any], object]
 
 
 class Client(Protocol):
@@ -77,34 +82,108 @@ class RawWebsockets:
         await self._socket.close()
 
 
-class OriginalSdk(RawWebsockets):
-    """The service's own SDK: as above, `wait_for` a call, data classes, awaited callbacks, its defaults."""
+@dataclass
+class SdkCamera:
+    """What the vendor's SDK makes of a camera."""
+
+    device_path: str
+    name: str
+    capabilities: list[str]
+    status: str
+    stream_url: str | None = None
 
     @classmethod
-    async def open(cls, url: str, on_notice: OnNotice) -> "OriginalSdk":
-        return cls(await websockets_connect(url), on_notice)
+    def of(cls, fields: dict[str, Any]) -> "SdkCamera":
+        return cls(
+            device_path=fields.get("device", ""),
+            name=fields.get("name", ""),
+            capabilities=fields.get("capabilities", []),
+            status=fields.get("status", ""),
+            stream_url=fields.get("stream_url"),
+        )
 
-    async def _got(self, document: dict[str, Any]) -> None:
-        if "id" in document and document["id"] in self._pending:
-            future = self._pending.pop(document["id"])
+
+class VendorSdk:
+    """As the vendor's SDK does it: `websockets` as it comes, `json`, `wait_for`, awaited steps, data classes.
+
+    Two things are its better side: the server here does not compress, which the SDK would, and the SDK reads
+    ``device``, as the service names it.
+    """
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.on_camera_status_update: Callable[[SdkCamera], Awaitable[None]] | None = None
+        self._socket = socket
+        self._number = 0
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def connect(cls, url: str) -> "VendorSdk":
+        sdk = cls(await websockets_connect(url))
+        await sdk.call("authenticate", {"token": "token", "auth_type": "jwt"})
+        await sdk.ping()
+        return sdk
+
+    @classmethod
+    async def open(cls, url: str, on_notice: OnNotice) -> "VendorSdk":
+        async def updated(camera: SdkCamera) -> None:
+            on_notice(camera)
+
+        sdk = await cls.connect(url)
+        sdk.on_camera_status_update = updated
+        return sdk
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            await self._process(message)
+
+    async def _process(self, message: str | bytes) -> None:
+        try:
+            document = json.loads(message)
+            if "id" in document and "result" in document:
+                await self._answered(document)
+            elif "method" in document and "id" not in document:
+                await self._notified(document)
+        except json.JSONDecodeError:
+            print(f"not JSON: {message!r}", file=sys.stderr)
+
+    async def _answered(self, document: dict[str, Any]) -> None:
+        number = document["id"]
+        if number in self._pending:
+            future = self._pending.pop(number)
             if not future.done():
-                future.set_result(document)
-        elif "method" in document:
-            await self._notify(document)
+                if "error" in document:
+                    future.set_exception(RuntimeError(document["error"].get("message")))
+                else:
+                    future.set_result(document["result"])
 
-    async def _notify(self, document: dict[str, Any]) -> None:
-        self._on_notice(document["params"])
+    async def _notified(self, document: dict[str, Any]) -> None:
+        method, params = document.get("method"), document.get("params", {})
+        if method == "camera_status_update" and self.on_camera_status_update:
+            await self.on_camera_status_update(SdkCamera.of(params))
 
-    async def call(self, method: str, params: dict[str, Any]) -> Any:
-        self._next += 1
-        number = self._next
+    async def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
+        self._number += 1
+        number = self._number
+        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params or {}}
         future = self._pending[number] = asyncio.get_running_loop().create_future()
-        request = {"jsonrpc": "2.0", "method": method, "params": params, "id": number}
         try:
             await self._socket.send(json.dumps(request))
-            return (await asyncio.wait_for(future, 30.0)).get("result", {})
-        finally:
+            return await asyncio.wait_for(future, timeout=30.0)
+        except Exception:
             self._pending.pop(number, None)
+            raise
+
+    async def ping(self) -> object:
+        return await self.call("ping")
+
+    async def get_camera_list(self) -> list[SdkCamera]:
+        answer = await self.call("get_camera_list")
+        return [SdkCamera.of(fields) for fields in answer["cameras"]]
+
+    async def close(self) -> None:
+        await self._socket.close()
+        await self._reader
 
 
 class JsonRpcWebsocket:
@@ -173,9 +252,9 @@ class BareAiohttp:
 
 
 CASES: Final[dict[str, Callable[[str, OnNotice], Awaitable[Client]]]] = {
-    "asynccam": Ours.open,
+    OURS: Ours.open,
     "raw websockets": RawWebsockets.open,
-    "original SDK": OriginalSdk.open,
+    SDK: VendorSdk.open,
     "jsonrpc-websocket": JsonRpcWebsocket.open,
     "bare aiohttp": BareAiohttp.open,
 }

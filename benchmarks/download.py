@@ -1,14 +1,15 @@
-"""A framed file from a socket to a disk: asynccam, the vendor's way, and a plain C program.
+"""A framed file from a socket to a disk: asynccam, the vendor's way, and C programs.
 
-    python benchmarks/download.py [--size MIB] [--rounds N] [--directory DIR] [--quick] [--json]
+    python -m benchmarks.download [--size MIB] [--rounds N] [--directory DIR] [--quick] [--json]
 
 Another process sends, by ``sendfile`` from the page cache, so that it takes little of this machine,
 as a device elsewhere takes nothing. Every receiver is a fresh process that connects, reads the
 header, and puts exactly the announced bytes into a file. The time runs until the last byte is
-written and, with a digest, until the digest is known; without fsync, but where "committed" says so.
-The clock of the C program starts after the header, the others' before they connect. Afterwards
-every file is compared with what was sent. "Stall" is how late a 1 ms ticker on the receiver's loop
-came at worst in a run (beside the C program: on a loop that only waits for it, which tells what the
+written and, with a digest, until the digest is known; without fsync, but where "committed" or "synced"
+says so; `download()` does all of it. A C program has one thread. It runs in three ways: it only writes, it
+takes the SHA-256 of what it writes by the library that Python takes it by, and it syncs each file as well.
+Afterwards every file is compared with what was sent. "Stall" is how late a 1 ms ticker on the receiver's loop
+came at worst in a run (beside a C program: on a loop that only waits for it, which tells what the
 machine itself contributes), "growth" how far resident memory rose at most.
 """
 
@@ -28,29 +29,32 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks._native import compile_c
-from benchmarks._receivers import C_SOURCE, CLAIM, HOST
+from benchmarks._native import LIBCRYPTO, compile_c
+from benchmarks._receivers import C_HASHED, C_PLAIN, C_SOURCE, C_SYNCED, CLAIM, HOST
 from benchmarks._report import Row, arguments, emit, interleave
 
 MIB = 1024 * 1024
 BLOCK = 16 * MIB
 C = "C recv 256 KiB + write"
+C_HASHING = "C recv + SHA-256 + write"
+C_SYNCING = "C recv + SHA-256 + write + fsync"
 VENDOR = "vendor's asyncio, 8 KiB reads under wait_for"
 OURS = "asynccam, splice, digest"
+DOWNLOAD = "asynccam, download()"
 SINGLE = {
+    DOWNLOAD: "download",
     OURS: "splice",
     "asynccam, splice, no digest": "splice-plain",
-    "asynccam, splice, digest, committed": "splice-commit",
     "asynccam, buffered, digest": "buffered",
     "asynccam, buffered, no digest": "buffered-plain",
 }
 SEVERAL = {
+    DOWNLOAD: "download",
     OURS: "splice",
     "asynccam, splice, no digest": "splice-plain",
-    "asynccam, buffered, no digest": "buffered-plain",
 }
+SMALL = {DOWNLOAD: "download"}
+RIVALS = (C, C_HASHING, C_SYNCING, VENDOR)
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,7 @@ class Sender:
 
 def _send_for_ever(listener: socket.socket, block: Path, size: int) -> None:
     """One thread for all connections: twenty would take the receiver's share of the processor."""
-    words = json.dumps({"deviceId": "d", "fileName": "a.mp4", "fileSize": size, "status": "ready"}).encode()
-    header = len(words).to_bytes(4, "big") + words
+    number = 0
     connections: dict[int, socket.socket] = {}
     sent: dict[int, int] = {}
     with selectors.DefaultSelector() as selector, block.open("rb") as file:
@@ -107,12 +110,20 @@ def _send_for_ever(listener: socket.socket, block: Path, size: int) -> None:
             for key, _ in selector.select():
                 if key.fileobj is listener:
                     connection, _ = listener.accept()
-                    connection.sendall(header)
+                    connection.sendall(_header(number, size))
+                    number += 1
                     connection.setblocking(False)
                     connections[connection.fileno()], sent[connection.fileno()] = connection, 0
                     selector.register(connection, selectors.EVENT_WRITE)
                     continue
                 done = sent[key.fd]
+                if (
+                    done == size
+                ):  # the client has asked, or leaves: closed with bytes unread, it would be a reset
+                    if not connections[key.fd].recv(65536):
+                        selector.unregister(key.fd)
+                        connections.pop(key.fd).close()
+                    continue
                 start = done % BLOCK
                 with suppress(BlockingIOError):
                     done += os.sendfile(
@@ -120,8 +131,14 @@ def _send_for_ever(listener: socket.socket, block: Path, size: int) -> None:
                     )
                 sent[key.fd] = done
                 if done == size:
-                    selector.unregister(key.fd)
-                    connections.pop(key.fd).close()
+                    connections[key.fd].shutdown(socket.SHUT_WR)
+                    selector.modify(key.fd, selectors.EVENT_READ)
+
+
+def _header(number: int, size: int) -> bytes:
+    fields = {"deviceId": "d", "fileName": f"{number}.mp4", "fileSize": size, "status": "ready"}
+    words = json.dumps(fields).encode()
+    return len(words).to_bytes(4, "big") + words
 
 
 @contextmanager
@@ -158,44 +175,59 @@ def claim_memory(path: Path, size: int) -> None:
             file.write(bytes(MIB))
 
 
-def receiver(kind: str, source: Sender, count: int = 1) -> list[str]:
+def receiver(kind: str, source: Sender, count: int = 1, together: int = 1) -> list[str]:
     """The command of a receiver, but for the directory."""
-    script = Path(__file__).with_name("_receivers.py")
-    return [sys.executable, str(script), kind, str(source.port), str(count)]
+    numbers = map(str, (source.port, count, together))
+    return [sys.executable, "-m", "benchmarks._receivers", kind, *numbers]
 
 
-def one_file(directory: Path, size: int, rounds: int) -> list[Row]:
-    program = compile_c(directory, "receive", C_SOURCE)
-    with sender(directory, size) as source, sender(directory, max(size // 8, MIB)) as small:
+def native(directory: Path) -> dict[str, str]:
+    """The kinds of the C program; empty without a compiler, and only one without OpenSSL."""
+    options = [] if LIBCRYPTO is None else [f'-DLIBCRYPTO="{LIBCRYPTO}"']
+    program = compile_c(directory, "receive", C_SOURCE, options=options)
+    if program is None:
+        return {}
+    if LIBCRYPTO is None:
+        print("no shared library of OpenSSL: the C rows with a digest are left out", file=sys.stderr)
+        return {C: f"{program}:{C_PLAIN}"}
+    ways = {C: C_PLAIN, C_HASHING: C_HASHED, C_SYNCING: C_SYNCED}
+    return {name: f"{program}:{how}" for name, how in ways.items()}
+
+
+def compare(
+    directory: Path, kinds: dict[str, str], sizes: tuple[int, int], count: int, together: int, rounds: int
+) -> dict[str, list[Run]]:
+    """Run all cases in turns; ``sizes`` are those of a file, and of one for the vendor's slow way."""
+    with sender(directory, sizes[0]) as source, sender(directory, sizes[1]) as small:
         cases = {
-            name: partial(receive, directory, receiver(kind, source), source, 1)
-            for name, kind in SINGLE.items()
-        }
-        # An eighth of the size: it is that much slower, and its speed does not depend on the size.
-        cases[VENDOR] = partial(receive, directory, receiver("vendor", small), small, 1)
-        if program is not None:
-            cases[C] = partial(receive, directory, receiver(str(program), source), source, 1)
-        runs = interleave(cases, rounds)
-    return speeds(f"one file of {size // MIB} MiB", runs, [C, VENDOR]) + costs("one file", runs)
-
-
-def twenty_files(directory: Path, size: int, rounds: int, count: int = 20) -> list[Row]:
-    with sender(directory, size) as source:
-        kinds = {**SEVERAL, VENDOR: "vendor"}
-        cases = {
-            name: partial(receive, directory, receiver(kind, source, count), source, count)
+            name: partial(receive, directory, receiver(kind, source, count, together), source, count)
             for name, kind in kinds.items()
         }
-        runs = interleave(cases, rounds)
-    return speeds(f"{count} files of {size // MIB} MiB at once", runs, [VENDOR]) + costs(
-        f"{count} files", runs
-    )
+        vendor = receiver("vendor", small, count, together)
+        cases[VENDOR] = partial(receive, directory, vendor, small, count)
+        return interleave(cases, rounds)
 
 
-def speeds(what: str, runs: dict[str, list[Run]], rivals: list[str]) -> list[Row]:
+def one_file(directory: Path, c: dict[str, str], size: int, rounds: int) -> list[Row]:
+    # An eighth of the size for the vendor: it is that much slower, and its speed does not depend on the size.
+    runs = compare(directory, SINGLE | c, (size, max(size // 8, MIB)), 1, 1, rounds)
+    return speeds(f"one file of {size // MIB} MiB", runs) + costs("one file", runs)
+
+
+def files_at_once(directory: Path, c: dict[str, str], size: int, rounds: int, count: int = 20) -> list[Row]:
+    runs = compare(directory, SEVERAL | c, (size, max(size // 8, MIB)), count, count, rounds)
+    return speeds(f"{count} files of {size // MIB} MiB at once", runs) + costs(f"{count} files", runs)
+
+
+def small_files(directory: Path, c: dict[str, str], count: int, rounds: int) -> list[Row]:
+    runs = compare(directory, SMALL | c, (MIB, MIB), count, 1, rounds)
+    return speeds(f"{count} files of 1 MiB in turn", runs)
+
+
+def speeds(what: str, runs: dict[str, list[Run]]) -> list[Row]:
     """A row for every rival, and for every other case a row against each of them."""
     speed = {name: median(run.speed for run in found) for name, found in runs.items()}
-    rivals = [rival for rival in rivals if rival in speed]
+    rivals = [rival for rival in RIVALS if rival in speed]
     rows = [Row("download", f"{what}: {rival}", speed[rival], "MB/s") for rival in rivals]
     for rival in rivals:
         for name in speed:
@@ -215,17 +247,20 @@ def costs(what: str, runs: dict[str, list[Run]]) -> list[Row]:
 
 
 def main() -> None:
-    parser = arguments("Download speed, loop stall and memory, beside two rivals.")
+    parser = arguments("Download speed, loop stall and memory, beside the vendor's way and C.")
     parser.add_argument("--size", type=int, default=1024, help="MiB of the single file (1024)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median counts (5)")
     parser.add_argument(
         "--directory", type=Path, help="where to put the files, instead of the usual temporary place"
     )
     options = parser.parse_args()
-    size, rounds = (8, 1) if options.quick else (options.size, options.rounds)
+    size, rounds, small = (8, 1, 5) if options.quick else (options.size, options.rounds, 100)
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
-        rows = one_file(Path(name), size * MIB, rounds)
-        rows += twenty_files(Path(name), max(size // 16, 1) * MIB, min(rounds, 3))
+        directory = Path(name)
+        c = native(directory)
+        rows = one_file(directory, c, size * MIB, rounds)
+        rows += files_at_once(directory, c, max(size // 16, 1) * MIB, min(rounds, 3))
+        rows += small_files(directory, c, small, rounds)
     emit(rows, as_json=options.json)
 
 

@@ -3,9 +3,10 @@
     python -m benchmarks.http [--quick] [--json]
 
 All clients ask one server process whose answers cost next to nothing, one question after the other and
-fifty at once, in turns. Every case ends with the cameras as objects: ours typed, the others' as they come
-out of JSON. Bare aiohttp runs twice: how far "again" is from 1 is the error of what is measured. The servers
-are asked by one client, which costs as little.
+fifty at once, in turns, on asyncio's loop and on uvloop. Every case ends with the cameras as objects: ours
+typed, the others' as they come out of JSON. Bare aiohttp runs twice: how far "again" is from 1 is the error
+of what is measured. The servers, ours and the maker's application, are asked by one client, which costs as
+little.
 """
 
 import asyncio
@@ -24,13 +25,14 @@ import aiohttp
 import requests
 
 from asynccam.systems.snapshot import SnapshotClient
-from benchmarks._http_server import answers_a_second, module
+from benchmarks._http_server import PATHS, answers_a_second, module
+from benchmarks._loops import ASYNCIO, UVLOOP, loops, run_on
 from benchmarks._report import Row, arguments, emit, interleave
 
 AT_ONCE: Final = 50
 BARE: Final = "bare aiohttp"
 AGAIN: Final = "bare aiohttp, again"
-FLASK: Final = "Flask"
+MAKER: Final = "maker's application"
 _MODULE: Final = (sys.executable, "-m", "benchmarks.http")
 _CAMERA: Final = {
     "device_path": "/dev/video0",
@@ -75,7 +77,7 @@ async def serve() -> None:
 @contextmanager
 def serving(*command: str) -> Iterator[str]:
     """The base URL of a server in a process of its own, which prints its port."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -104,15 +106,15 @@ async def _asked(ask: Ask, calls: int, at_once: int) -> float:
     return calls // at_once * at_once / (time.perf_counter() - began)
 
 
-def with_asynccam(url: str, calls: int, at_once: int) -> float:
+def with_asynccam(url: str, calls: int, at_once: int, loop: str = ASYNCIO) -> float:
     async def run() -> float:
         async with SnapshotClient(base_url=url) as client:
             return await _asked(client.get_cameras, calls, at_once)
 
-    return asyncio.run(run())
+    return run_on(loop, run())
 
 
-def with_aiohttp(url: str, calls: int, at_once: int) -> float:
+def with_aiohttp(url: str, calls: int, at_once: int, loop: str = ASYNCIO) -> float:
     async def run() -> float:
         async with aiohttp.ClientSession() as session:
 
@@ -123,7 +125,7 @@ def with_aiohttp(url: str, calls: int, at_once: int) -> float:
 
             return await _asked(ask, calls, at_once)
 
-    return asyncio.run(run())
+    return run_on(loop, run())
 
 
 def with_requests(url: str, calls: int, at_once: int, *, session: bool) -> float:
@@ -158,6 +160,15 @@ def client_rows(*, calls: int, rounds: int) -> list[Row]:
         for at_once, words in ((1, "one after the other"), (AT_ONCE, f"{AT_ONCE} at once")):
             results = interleave(client_cases(url, calls, at_once), rounds)
             rows += compared("http client", words, results, BARE)
+            if UVLOOP in loops():
+                results = interleave(
+                    {
+                        BARE: partial(with_aiohttp, url, calls, at_once, UVLOOP),
+                        "asynccam": partial(with_asynccam, url, calls, at_once, UVLOOP),
+                    },
+                    rounds,
+                )
+                rows += compared("http client", f"{words}, {UVLOOP}", results, BARE)
     return rows
 
 
@@ -165,14 +176,18 @@ def client_rows(*, calls: int, rounds: int) -> list[Row]:
 
 
 def server_rows(*, calls: int, rounds: int) -> list[Row]:
-    """Fifty clients at once. Flask's own server ends every connection, so its clients come anew each time."""
-    with serving(*module("asynccam")) as ours, serving(*module("flask")) as flask:
-        cases: Mapping[str, Case] = {
-            FLASK: partial(answers_a_second, flask, calls // 5, stay=False),
-            "asynccam": partial(answers_a_second, ours, calls, stay=True),
-            "asynccam, a connection each": partial(answers_a_second, ours, calls // 2, stay=False),
-        }
-        return compared("http server", f"{AT_ONCE} at once", interleave(cases, rounds), FLASK)
+    """Fifty clients at once. The maker's server ends every connection, so its clients come anew each time."""
+    rows: list[Row] = []
+    with serving(*module("asynccam")) as ours, serving(*module("maker")) as maker:
+        for words, path in PATHS.items():
+            cases: Mapping[str, Case] = {
+                MAKER: partial(answers_a_second, maker, path, calls // 5, stay=False),
+                "asynccam": partial(answers_a_second, ours, path, calls, stay=True),
+                "asynccam, a connection each": partial(answers_a_second, ours, path, calls // 2, stay=False),
+            }
+            found = interleave(cases, rounds)
+            rows += compared("http server", f"{words}, {AT_ONCE} at once", found, MAKER)
+    return rows
 
 
 # -- the results -----------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """A Session of 500 cameras, and its hub beside the obvious alternative: an `asyncio.Queue` a subscriber.
 
-The cameras are 500 MultiCam devices of asynccam's own server, each at a TCP port of its own, all in one
-process; the session is in another, which is the one that is measured. Run as
-``python -m benchmarks.session``.
+The cameras are 500 MultiCam devices, each at a TCP port of its own, all in one process: in C where there is a
+compiler, else of asynccam's own server. The session is in another process, which is the one that is measured.
+Its rival is what a program without asynccam has to do to know the same: connect to each device, ask for its
+status, and read the answer. Run as ``python -m benchmarks.session``.
 """
 
 import argparse
@@ -15,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from asynccam.model.events import CameraStateChanged, Event, FileProgress
 from asynccam.model.info import CameraState
 from asynccam.recording.verify import FileVerdict, Verdict
 from asynccam.runtime.event_hub import EventHub
+from benchmarks._light_devices import build, devices
 from benchmarks._report import Row, arguments, emit, interleave
 
 SUBSCRIBERS: Final = 10
@@ -73,7 +75,6 @@ async def _serve(count: int) -> None:
 
 async def _session(ports: list[int]) -> dict[str, float]:
     from asynccam.session import Session
-    from asynccam.systems.multicam.camera import MultiCamCamera
 
     async with Session.open(f"multicam://127.0.0.1:{ports[0]}", mdns=False, poll_interval=None, timeout=60):
         pass  # so that what is imported and opened but once does not count
@@ -88,19 +89,33 @@ async def _session(ports: list[int]) -> dict[str, float]:
         memory = (_resident() - before) / len(ports) / 1024
         began = time.perf_counter()
     closed = time.perf_counter() - began
+    return {"memory": memory, "open": opened * 1e3, "close": closed * 1e3}
 
+
+async def _plain(ports: list[int]) -> dict[str, float]:
+    """Ask each device with asyncio alone, as many at a time as the session does."""
+    slots = asyncio.Semaphore(64)
+    query = json.dumps(
+        {"command": "DEVICE_STATUS", "timestamp": time.time(), "deviceId": "controller"}
+    ).encode()
+
+    async def ask(port: int) -> dict[str, Any]:
+        async with slots, asyncio.timeout(60):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(query)
+                answer: dict[str, Any] = json.loads(await reader.read(65536))
+            finally:
+                writer.close()
+                await writer.wait_closed()
+            return answer
+
+    await ask(ports[0])
     began = time.perf_counter()
-    slots = asyncio.Semaphore(64)  # as the session has
-
-    async def connect(address: str) -> MultiCamCamera:
-        async with slots:
-            return await MultiCamCamera.connect(address)
-
-    cameras = await asyncio.gather(*map(connect, addresses))
-    bare = time.perf_counter() - began
-    for camera in cameras:
-        await camera.aclose()
-    return {"memory": memory, "open": opened * 1e3, "close": closed * 1e3, "bare": bare * 1e3}
+    answers = await asyncio.gather(*map(ask, ports))
+    opened = time.perf_counter() - began
+    assert len({answer["deviceId"] for answer in answers}) == len(ports)
+    return {"open": opened * 1e3}
 
 
 # -- the hub -------------------------------------------------------------------------------------
@@ -227,29 +242,38 @@ def _run(*options: str) -> dict[str, float]:
     return figures
 
 
-def _session_rows(cameras: int, rounds: int) -> list[Row]:
+@contextmanager
+def _devices(count: int) -> Iterator[list[int]]:
+    with tempfile.TemporaryDirectory() as directory:
+        program = build(Path(directory), without="the session's devices are in Python")
+        if program is not None:
+            with devices(program, count) as ports:
+                yield ports
+            return
     server = subprocess.Popen(
-        [*_MODULE, "--serve", str(cameras)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*_MODULE, "--serve", str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert server.stdout is not None
-        ports = server.stdout.readline().strip()
-        runs = [_run("--ports", ports) for _ in range(rounds)]
+        yield json.loads(server.stdout.readline())
     finally:
         server.communicate("")
-    median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    bare = f"{cameras} clients by asyncio.gather"
+
+
+def _session_rows(cameras: int, rounds: int) -> list[Row]:
+    with _devices(cameras) as ports:
+        found = interleave(
+            {way: partial(_run, f"--{way}", json.dumps(ports)) for way in ("ports", "plain")}, rounds
+        )
+    median = {key: statistics.median(run[key] for run in found["ports"]) for key in found["ports"][0]}
+    bare = statistics.median(run["open"] for run in found["plain"])
+    rival = f"{cameras} devices asked with asyncio alone"
     return [
         Row("session", f"memory of a camera, {cameras} of them", median["memory"], "KiB"),
         Row(
-            "session",
-            f"{cameras} cameras found and held",
-            median["open"],
-            "ms",
-            bare,
-            median["open"] / median["bare"],
+            "session", f"{cameras} cameras found and held", median["open"], "ms", rival, median["open"] / bare
         ),
-        Row("session", bare, median["bare"], "ms"),
+        Row("session", rival, bare, "ms"),
         Row("session", f"{cameras} cameras closed", median["close"], "ms"),
     ]
 
@@ -274,13 +298,21 @@ def _hub_rows(count: int, rounds: int) -> list[Row]:
 def main() -> None:
     """Measure, in turns, and tell."""
     parser = arguments(__doc__ or "")
-    for option, kind in (("--serve", int), ("--ports", str), ("--hub", str), ("--count", int)):
+    for option, kind in (
+        ("--serve", int),
+        ("--ports", str),
+        ("--plain", str),
+        ("--hub", str),
+        ("--count", int),
+    ):
         parser.add_argument(option, type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         asyncio.run(_serve(options.serve))
     elif options.ports:
         print(json.dumps(asyncio.run(_session(json.loads(options.ports)))))
+    elif options.plain:
+        print(json.dumps(asyncio.run(_plain(json.loads(options.plain)))))
     elif options.hub:
         print(json.dumps(asyncio.run(_hub(options.hub, options.count))))
     else:

@@ -169,6 +169,24 @@ def armed(ports: list[int]) -> float:
     return asyncio.run(run())
 
 
+async def vendor_command(port: int, at: float) -> float:
+    """One device as the vendor's controller starts it; the moment of the write, CLOCK_MONOTONIC seconds."""
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), 60)
+    try:
+        absent = dict.fromkeys(ABSENT)
+        command = {"command": "START_RECORDING", "timestamp": at, "deviceId": "controller", **absent}
+        writer.write(json.dumps(command).encode())
+        written = time.monotonic()
+        await writer.drain()
+        text = (await asyncio.wait_for(reader.read(65536), 60)).decode().strip()
+        if json.loads(text).get("status") != "error":
+            json.loads(text)
+        return written
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 def vendor(ports: list[int]) -> float:
     """The vendor's controller: a task a device, each of which connects, encodes, writes and waits.
 
@@ -176,24 +194,8 @@ def vendor(ports: list[int]) -> float:
     """
     at = time.time() + 3
 
-    async def tell(port: int) -> float:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), 60)
-        try:
-            absent = dict.fromkeys(ABSENT)
-            command = {"command": "START_RECORDING", "timestamp": at, "deviceId": "controller", **absent}
-            writer.write(json.dumps(command).encode())
-            written = time.monotonic()
-            await writer.drain()
-            text = (await asyncio.wait_for(reader.read(65536), 60)).decode().strip()
-            if json.loads(text).get("status") != "error":
-                json.loads(text)
-            return written
-        finally:
-            writer.close()
-            await writer.wait_closed()
-
     async def run() -> float:
-        written = await asyncio.gather(*(tell(port) for port in ports), return_exceptions=True)
+        written = await asyncio.gather(*(vendor_command(port, at) for port in ports), return_exceptions=True)
         moments = [one for one in written if isinstance(one, float)]
         if len(moments) < len(written):
             raise SystemExit(f"the vendor's way failed: {written}")
