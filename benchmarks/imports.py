@@ -25,26 +25,30 @@ _CASES: Final = {
 }
 
 
-def _seconds(program: str) -> float:
+_COMMAND: Final = ("-m", "asynccam", "--version")
+
+
+def _seconds(*program: str) -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, *program], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def main() -> None:
     """Measure and print."""
     options = arguments("What an import costs").parse_args()
-    results = interleave(
-        {case: partial(_seconds, program) for case, program in _CASES.items()}, 2 if options.quick else 15
-    )
+    cases = {case: partial(_seconds, "-c", program) for case, program in _CASES.items()}
+    cases["asynccam --version"] = partial(_seconds, *_COMMAND)
+    results = interleave(cases, 2 if options.quick else 15)
     seconds = {case: median(values) for case, values in results.items()}
+    command = Row("imports", "asynccam --version, whole", seconds["asynccam --version"] * 1000, "ms")
     start = seconds.pop("bare interpreter")
     whole = seconds["import aiohttp"] - start
     rows = [
         Row("imports", case, (one - start) * 1000, "ms", "import aiohttp", (one - start) / whole)
         for case, one in seconds.items()
     ]
-    emit(rows, as_json=options.json)
+    emit([*rows, command], as_json=options.json)
 
 
 if __name__ == "__main__":

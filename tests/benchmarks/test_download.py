@@ -1,37 +1,38 @@
-"""The download benchmark runs, compares every case with both rivals, and checks what arrived."""
+"""The download benchmark runs, compares every case with all rivals, and checks what arrived."""
 
-import asyncio
-import json
-import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "download.py"
-KEYS = frozenset({"benchmark", "case", "value", "unit", "ratio_to", "ratio"})
+from benchmarks.download import C_HASHING, C_SYNCING, SEVERAL, SINGLE, SMALL, VENDOR, C
+from tests.support.benchmark_runs import needs_compiler, quick_rows
+
+WHAT = {
+    "one file of 8 MiB": SINGLE,
+    "20 files of 1 MiB at once": SEVERAL,
+    "5 files of 1 MiB in turn": SMALL,
+}
 
 
-async def run(*options: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SCRIPT), *options, stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    return output.decode()
-
-
-async def test_every_row_is_an_object_of_six_keys(tmp_path: Path) -> None:
-    rows = [
-        json.loads(line)
-        for line in (await run("--quick", "--json", "--directory", str(tmp_path))).splitlines()
-    ]
-    assert {frozenset(row) for row in rows} == {KEYS}
-    assert {row["benchmark"] for row in rows} == {"download"}
-    assert {row["unit"] for row in rows} == {"MB/s", "ms", "MiB"}
-    speeds = {row["case"]: row["value"] for row in rows if row["unit"] == "MB/s"}
-    for row in rows:
+async def speeds(directory: Path, *, compiler: bool) -> dict[str, float]:
+    rows = await quick_rows("download", "--directory", str(directory), compiler=compiler)
+    assert list(directory.iterdir()) == [], "nothing is left in the directory"
+    assert {row["benchmark"] for row in rows.values()} == {"download"}
+    assert {row["unit"] for row in rows.values()} == {"MB/s", "ms", "MiB"}
+    found = {case: row["value"] for case, row in rows.items() if row["unit"] == "MB/s"}
+    for case, row in rows.items():
         if row["ratio_to"] is not None:
-            rival = row["case"].partition(":")[0] + ": " + row["ratio_to"]
-            assert abs(row["ratio"] - row["value"] / speeds[rival]) < 1e-9
-    rivals = {row["ratio_to"] for row in rows if row["ratio_to"]}
-    assert any("vendor" in rival for rival in rivals)
-    assert any(rival.startswith("C ") for rival in rivals)
-    assert list(tmp_path.iterdir()) == [], "nothing is left in the directory"
+            rival = case.partition(":")[0] + ": " + row["ratio_to"]
+            assert abs(row["ratio"] - row["value"] / found[rival]) < 1e-9
+    return found
+
+
+@needs_compiler
+async def test_quick_run(tmp_path: Path) -> None:
+    found = await speeds(tmp_path, compiler=True)
+    for what, cases in WHAT.items():
+        for case in (*cases, C, C_HASHING, C_SYNCING, VENDOR):
+            assert found[f"{what}: {case}"] > 0
+
+
+async def test_quick_run_without_compiler(tmp_path: Path) -> None:
+    found = await speeds(tmp_path, compiler=False)
+    assert {case.partition(": ")[2] for case in found} == {*SINGLE, VENDOR}
