@@ -27,9 +27,9 @@ format:  ## Put the code into its standard form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench:  ## Measure against the obvious alternatives, side by side
+bench:  ## Measure against the obvious alternatives, side by side; one table
 	@.ci/setup dev gstreamer
-	@for file in $(filter-out benchmarks/wires.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python -m benchmarks.$$(basename $$file .py) $(ARGS) || exit 1; done
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs:  ## Build the documentation into site/
 	@.ci/setup docs

@@ -198,7 +198,7 @@ def main() -> None:
     if options.case:
         print(json.dumps(run_on(options.loop, _measure(options.case, options.ports, options.scale))))
         return
-    scale, count = (400, 1) if options.quick else (20_000, 3)
+    scale, count = (400, 1) if options.quick else (10_000, 3)
     emit(rows(scale, count), as_json=options.json)
 
 

@@ -178,7 +178,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--case", help="this one only", choices=CASES)
     options = parser.parse_args()
-    seconds = 0.3 if options.quick else 2.0
+    seconds = 0.15 if options.quick else 2.0
     rows = []
     for name in [options.case] if options.case else CASES:
         wait, work, collection, took, told = flooded(name, seconds)

@@ -215,7 +215,7 @@ def main() -> None:
     if options.serve:
         asyncio.run(serve())
         return
-    calls, rounds = (100, 1) if options.quick else (200, 60)  # short rounds share the noise
+    calls, rounds = (100, 1) if options.quick else (200, 20)  # short rounds share the noise
     rows = client_rows(calls=calls, rounds=rounds)
     rows += server_rows(calls=10 * calls, rounds=min(rounds, 9))
     emit(rows, as_json=options.json)

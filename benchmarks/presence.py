@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -234,14 +235,17 @@ class Loopback:
 
             async def restart_elsewhere() -> None:
                 row.ports["multicam"] = free_port()
-                await row.start()
+                await row.start("multicam")
 
             faults = {
                 "killed, restarted": Fault(kill, restart, frozenset({"mediamtx"}), starts=True),
                 "frozen": _frozen(row),
                 "cut in silence": Fault(cut, mend, systems=lambda cell: cell.named != "discovery"),
                 "killed, restarted elsewhere": Fault(
-                    row.kill, restart_elsewhere, systems=lambda cell: cell.named == "discovery", starts=True
+                    partial(row.kill, "multicam"),
+                    restart_elsewhere,
+                    systems=lambda cell: cell.named == "discovery",
+                    starts=True,
                 ),
             }
             yield cls(row, faults)

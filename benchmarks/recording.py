@@ -238,15 +238,15 @@ def load(rounds: int, seconds: float) -> list[Row]:
     return rows
 
 
-async def many(count: int) -> list[Row]:
-    """A hundred small recorders in one process."""
+async def many(count: int, seconds: float) -> list[Row]:
+    """So many small recorders in one process."""
     tiny = TestPattern(width=64, height=48, fps=Fraction(5), time_code=False, codec="jpeg")
     with tempfile.TemporaryDirectory() as scratch:
         recorders = [Recorder(Pipeline(tiny, SingleFile(Path(scratch) / f"{n}.mkv"))) for n in range(count)]
         began = time.monotonic()
         await asyncio.gather(*(one.start(timeout=60) for one in recorders))
         started = time.monotonic()
-        await asyncio.sleep(2)
+        await asyncio.sleep(seconds)
         stopping = time.monotonic()
         verdicts = await asyncio.gather(*(one.stop() for one in recorders))
         stopped = time.monotonic()
@@ -261,9 +261,9 @@ async def many(count: int) -> list[Row]:
 
 def main() -> None:
     options = arguments(__doc__ or "").parse_args()
-    rows = starts(2 if options.quick else 11)
+    rows = starts(1 if options.quick else 11)
     rows += load(1 if options.quick else 8, 1.0 if options.quick else 10.0)
-    rows += asyncio.run(many(10 if options.quick else 100))
+    rows += asyncio.run(many(*((10, 0.8) if options.quick else (100, 2.0))))
     emit(rows, as_json=options.json)
 
 

@@ -145,7 +145,7 @@ def main() -> None:
         url = f"ws://127.0.0.1:{options.port}/ws"
         print(json.dumps(run_on(options.loop, _measure(options.case, url, options.scale))))
         return
-    scale, count = (500, 1) if options.quick else (20_000, 3)
+    scale, count = (500, 1) if options.quick else (10_000, 3)
     emit(rows(scale, count), as_json=options.json)
 
 

@@ -1,14 +1,13 @@
 """The benchmark of `CameraClient` works, and loses no notification at either side."""
 
-import pytest
-
 from tests.support.benchmark_runs import needs_compiler, quick_rows
 
 BOTH = ("CameraClient", "vendor's SDK")
 
 
-async def check(*, compiler: bool) -> None:
-    rows = await quick_rows("client", compiler=compiler)
+@needs_compiler
+async def test_quick_run() -> None:
+    rows = await quick_rows("client")
     for loop in ("", ", uvloop"):
         for what in (
             "calls, 100 in flight",
@@ -23,13 +22,3 @@ async def check(*, compiler: bool) -> None:
                 assert row["value"] > 0
                 assert row["ratio_to"] == f"vendor's SDK{loop}"
     assert {row["value"] for case, row in rows.items() if case.startswith("lost")} == {0}
-
-
-@needs_compiler
-async def test_quick_run() -> None:
-    await check(compiler=True)
-
-
-@pytest.mark.timeout(120)
-async def test_quick_run_without_compiler() -> None:
-    await check(compiler=False)

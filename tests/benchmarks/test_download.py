@@ -1,8 +1,12 @@
 """The download benchmark runs, compares every case with all rivals, and checks what arrived."""
 
+import os
 from pathlib import Path
 
-from benchmarks.download import C_HASHING, C_SYNCING, SEVERAL, SINGLE, SMALL, VENDOR, C
+import pytest
+
+from benchmarks import download
+from benchmarks.download import C_HASHING, C_SYNCING, SEVERAL, SINGLE, SMALL, VENDOR, C, native
 from tests.support.benchmark_runs import needs_compiler, quick_rows
 
 WHAT = {
@@ -12,8 +16,8 @@ WHAT = {
 }
 
 
-async def speeds(directory: Path, *, compiler: bool) -> dict[str, float]:
-    rows = await quick_rows("download", "--directory", str(directory), compiler=compiler)
+async def speeds(directory: Path) -> dict[str, float]:
+    rows = await quick_rows("download", "--directory", str(directory))
     assert list(directory.iterdir()) == [], "nothing is left in the directory"
     assert {row["benchmark"] for row in rows.values()} == {"download"}
     assert {row["unit"] for row in rows.values()} == {"MB/s", "ms", "MiB"}
@@ -27,12 +31,24 @@ async def speeds(directory: Path, *, compiler: bool) -> dict[str, float]:
 
 @needs_compiler
 async def test_quick_run(tmp_path: Path) -> None:
-    found = await speeds(tmp_path, compiler=True)
+    found = await speeds(tmp_path)
     for what, cases in WHAT.items():
         for case in (*cases, C, C_HASHING, C_SYNCING, VENDOR):
             assert found[f"{what}: {case}"] > 0
 
 
-async def test_quick_run_without_compiler(tmp_path: Path) -> None:
-    found = await speeds(tmp_path, compiler=False)
-    assert {case.partition(": ")[2] for case in found} == {*SINGLE, VENDOR}
+def test_without_compiler(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    assert native(tmp_path) == {}
+    assert capsys.readouterr().err == "no C compiler (cc, gcc, clang): the C rows are left out\n"
+
+
+@needs_compiler
+def test_without_openssl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(download, "LIBCRYPTO", None)
+    assert set(native(tmp_path)) == {C}
+    assert "the C rows with a digest are left out" in capsys.readouterr().err

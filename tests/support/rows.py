@@ -60,9 +60,9 @@ class Row:
         self.options: dict[str, tuple[object, ...]] = {"multicam": ("--device-id", self.name)}
         self.since: dict[str, float] = {}
 
-    async def start(self) -> None:
-        """Start all, side by side, where they were before."""
-        await asyncio.gather(*map(self._start, self.ports))
+    async def start(self, *systems: str) -> None:
+        """Start all, or these, side by side, where they were before."""
+        await asyncio.gather(*map(self._start, systems or self.ports))
 
     async def _start(self, system: str) -> None:
         options = (*_OWN.get(system, ()), *self.options.get(system, ()), "--port", self.ports[system])
@@ -73,15 +73,15 @@ class Row:
         self.since[system] = asyncio.get_running_loop().time()
         self._stack.push_async_exit(opened)
 
-    async def kill(self) -> None:
-        """Kill all and see them gone."""
-        self.signal(signal.SIGKILL)
-        await asyncio.gather(*(device.process.wait() for device in self.running.values()))
+    async def kill(self, *systems: str) -> None:
+        """Kill all, or these, and see them gone."""
+        self.signal(signal.SIGKILL, *systems)
+        await asyncio.gather(*(self.running[system].process.wait() for system in systems or self.running))
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to all."""
-        for device in self.running.values():
-            device.process.send_signal(number)
+    def signal(self, number: signal.Signals, *systems: str) -> None:
+        """Send a signal to all, or to these."""
+        for system in systems or self.running:
+            self.running[system].process.send_signal(number)
 
     def address(self, system: str, *, of_service: bool = False) -> Address:
         """Where one is, with its camera or without."""
