@@ -151,8 +151,8 @@ async def vendor(port: int, directory: Path, number: int) -> None:
     await writer.wait_closed()
 
 
-def asynccam(engine: TransferMethod, *, digest: bool, commit: bool = False) -> Fetch:
-    """The product, up to the digest, or up to the file that has its name."""
+def asynccam(engine: TransferMethod, *, digest: bool) -> Fetch:
+    """The product, up to the last byte or to the digest."""
 
     async def fetch(port: int, directory: Path, number: int) -> None:
         loop = asyncio.get_running_loop()
@@ -164,11 +164,8 @@ def asynccam(engine: TransferMethod, *, digest: bool, commit: bool = False) -> F
             size = json.loads(head[4:end])["fileSize"]
             part = await PartFile.open(directory, str(number), size=size, digest=digest)
             await receive_file(sock, part, size, prefix=head[end:], method=engine)
-        if commit:
-            await part.commit(str(number))
-        else:
-            await part.digest()
-            PARTS.append(part)
+        await part.digest()
+        PARTS.append(part)
 
     return fetch
 
@@ -187,9 +184,7 @@ KINDS: dict[str, Fetch] = {
     "download": download,
     "splice": asynccam("splice", digest=True),
     "splice-plain": asynccam("splice", digest=False),
-    "splice-commit": asynccam("splice", digest=True, commit=True),
     "buffered": asynccam("buffered", digest=True),
-    "buffered-plain": asynccam("buffered", digest=False),
 }
 
 

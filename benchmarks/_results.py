@@ -158,7 +158,7 @@ def _download(
     return Line(name, "download", f"{what}: {ours}", f"{what}: {case}", called, bar, first=first)
 
 
-_ONE: Final = "one file of 1024 MiB"
+_ONE: Final = "one file of 512 MiB"
 _TWENTY: Final = "20 files of 64 MiB at once"
 _SMALL: Final = "100 files of 1 MiB in turn"
 _CALL: Final = "asynccam, download()"

@@ -5,7 +5,7 @@
 Another process sends, by ``sendfile`` from the page cache, so that it takes little of this machine,
 as a device elsewhere takes nothing. Every receiver is a fresh process that connects, reads the
 header, and puts exactly the announced bytes into a file. The time runs until the last byte is
-written and, with a digest, until the digest is known; without fsync, but where "committed" or "synced"
+written and, with a digest, until the digest is known; without fsync, but where the case
 says so; `download()` does all of it. A C program has one thread. It runs in three ways: it only writes, it
 takes the SHA-256 of what it writes by the library that Python takes it by, and it syncs each file as well.
 Afterwards every file is compared with what was sent. "Stall" is how late a 1 ms ticker on the receiver's loop
@@ -46,7 +46,6 @@ SINGLE = {
     OURS: "splice",
     "asynccam, splice, no digest": "splice-plain",
     "asynccam, buffered, digest": "buffered",
-    "asynccam, buffered, no digest": "buffered-plain",
 }
 SEVERAL = {
     DOWNLOAD: "download",
@@ -248,8 +247,8 @@ def costs(what: str, runs: dict[str, list[Run]]) -> list[Row]:
 
 def main() -> None:
     parser = arguments("Download speed, loop stall and memory, beside the vendor's way and C.")
-    parser.add_argument("--size", type=int, default=1024, help="MiB of the single file (1024)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of which the median counts (5)")
+    parser.add_argument("--size", type=int, default=512, help="MiB of the single file (512)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of which the median counts (3)")
     parser.add_argument(
         "--directory", type=Path, help="where to put the files, instead of the usual temporary place"
     )
@@ -259,7 +258,7 @@ def main() -> None:
         directory = Path(name)
         c = native(directory)
         rows = one_file(directory, c, size * MIB, rounds)
-        rows += files_at_once(directory, c, max(size // 16, 1) * MIB, min(rounds, 3))
+        rows += files_at_once(directory, c, max(size // 8, 1) * MIB, rounds)
         rows += small_files(directory, c, small, rounds)
     emit(rows, as_json=options.json)
 

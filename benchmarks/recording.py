@@ -262,7 +262,7 @@ async def many(count: int, seconds: float) -> list[Row]:
 def main() -> None:
     options = arguments(__doc__ or "").parse_args()
     rows = starts(1 if options.quick else 11)
-    rows += load(1 if options.quick else 8, 1.0 if options.quick else 10.0)
+    rows += load(1 if options.quick else 4, 1.0 if options.quick else 10.0)
     rows += asyncio.run(many(*((10, 0.8) if options.quick else (100, 2.0))))
     emit(rows, as_json=options.json)
 
