@@ -7,6 +7,7 @@ everything works, and ``--json`` for one object a row.
 import argparse
 import json
 import random
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -57,6 +58,13 @@ def interleave(cases: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, l
         for name in order:
             results[name].append(cases[name]())
     return results
+
+
+def ratio_of_rounds(
+    ours: Sequence[Mapping[str, float]], rival: Sequence[Mapping[str, float]], key: str
+) -> float:
+    """Return the median of how one did beside the other in the same round."""
+    return statistics.median(mine[key] / theirs[key] for mine, theirs in zip(ours, rival, strict=True))
 
 
 def emit(rows: Sequence[Row], *, as_json: bool) -> None:

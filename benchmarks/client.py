@@ -7,6 +7,9 @@ Calls with 100 in flight, one call after another, typed notifications to a callb
 others, on asyncio's loop and on uvloop, against the server of `_rpc_server`. The callback is a function, as
 asynccam allows, and a coroutine function, as the SDK demands. "Lost" are notifications that never came to the
 callback.
+
+"A second" is one of processor time of the client's process, so that other programs of the computer do not
+count; one call after another is timed by the clock.
 """
 
 import argparse
@@ -25,7 +28,7 @@ from typing import Any, Final, Protocol
 
 from asynccam import CameraClient
 from benchmarks._loops import loops, run_on, suffix
-from benchmarks._report import Row, arguments, emit, interleave
+from benchmarks._report import Row, arguments, emit, interleave, ratio_of_rounds
 from benchmarks._rpc_clients import SDK, VendorSdk
 from benchmarks._rpc_server import serving
 
@@ -106,22 +109,22 @@ async def _median_trip(ask: Callable[[], Awaitable[object]], count: int) -> floa
 
 
 async def _rate(ask: Callable[[], Awaitable[object]], count: int, in_flight: int) -> float:
-    """Answers a second."""
+    """Answers a second of this process's time."""
     each = max(count // in_flight, 1)
 
     async def worker() -> None:
         for _ in range(each):
             await ask()
 
-    began = time.perf_counter()
+    began = time.process_time()
     await asyncio.gather(*(worker() for _ in range(in_flight)))
-    return each * in_flight / (time.perf_counter() - began)
+    return each * in_flight / (time.process_time() - began)
 
 
 async def _notified(client: Service, count: int, *, awaited: bool) -> tuple[float, int]:
-    """Notifications a second that came to the callback, and how many did not come."""
+    """Notifications a second of this process's time, and how many never came to the callback."""
     seen = 0
-    last = 0.0
+    last = time.perf_counter()
     done = asyncio.Event()
 
     def hear(camera: object) -> None:
@@ -135,13 +138,14 @@ async def _notified(client: Service, count: int, *, awaited: bool) -> tuple[floa
         hear(camera)
 
     client.on_camera_status_update = hear_later if awaited else hear
-    last = began = time.perf_counter()
+    began = time.process_time()
     await client.call("flood", {"count": count})
     while not done.is_set() and time.perf_counter() < last + _QUIET:
         with suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), _QUIET)
+    took = time.process_time() - began
     client.on_camera_status_update = None
-    return seen / (last - began) if seen else 0.0, count - seen
+    return seen / took, count - seen
 
 
 # -- all cases ---------------------------------------------------------------------------------------
@@ -183,9 +187,10 @@ def rows(scale: int, rounds: int) -> list[Row]:
         for case, loop in cases:
             if case == AWAITED and not key.startswith(("notices", "lost")):
                 continue  # it differs in nothing else
-            value, rival = values[f"{case}{suffix(loop)}"], f"{SDK}{suffix(loop)}"
-            compared = (rival, value / values[rival]) if unit else (None, None)
-            results.append(Row("client", f"{title}: {case}{suffix(loop)}", value, unit, *compared))
+            name, rival = f"{case}{suffix(loop)}", f"{SDK}{suffix(loop)}"
+            ratio = ratio_of_rounds(found[name], found[rival], key) if unit else None
+            row = Row("client", f"{title}: {name}", values[name], unit, rival if unit else None, ratio)
+            results.append(row)
     return results
 
 
