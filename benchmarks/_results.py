@@ -244,6 +244,13 @@ LINES: Final[Sequence[Line]] = (
         first=True,
     ),
     Line(
+        "the same: longest work of the loop in one turn",
+        "takes",
+        "500 cameras, longest work of a take",
+        bar=20,
+        less=True,
+    ),
+    Line(
         "a take over 500 cameras: processor time to arm one",
         "takes",
         "500 cameras, processor time to arm one",

@@ -4,8 +4,9 @@
 
 The cameras are MultiCam devices in C with a file of 1 MiB each, so all processor time of the measured process
 is asynccam's own. Without a C compiler nothing is measured, and the program says so. "Stall" is how late a
-1 ms ticker on the loop came at worst. Starts that were not armed are compared with the vendor's way: a task a
-device that connects, writes and waits.
+1 ms ticker on the loop came at worst, "work" how much processor time went by between two ticks at worst: other
+programs make a stall longer, but not the work. Starts that were not armed are compared with the vendor's way:
+a task a device that connects, writes and waits.
 """
 
 import argparse
@@ -46,25 +47,28 @@ class Watch:
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
         self._worst = 0.0
+        self._work = 0.0
 
     async def tick(self) -> None:
         """Note the latest tick, for ever."""
         while True:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.thread_time()
             await asyncio.sleep(0.001)
             self._worst = max(self._worst, time.perf_counter() - began - 0.001)
+            self._work = max(self._work, time.thread_time() - used)
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
         """Measure one step: milliseconds of time, of processor time and of stall."""
         await asyncio.sleep(0.01)  # what the last step left for the loop to do is not this step's
-        self._worst = 0.0
+        self._worst = self._work = 0.0
         began, used = time.perf_counter(), time.process_time()
         yield
         self.figures[name] = (time.perf_counter() - began) * 1e3
         self.figures[f"{name} cpu"] = (time.process_time() - used) * 1e3
         await asyncio.sleep(0.002)  # a ticker that is late has to come first
         self.figures[f"{name} stall"] = self._worst * 1e3
+        self.figures[f"{name} work"] = self._work * 1e3
 
 
 async def _take(ports: list[int], directory: Path) -> dict[str, float]:
@@ -139,10 +143,14 @@ def take_rows(program: Path, count: int, rounds: int) -> list[Row]:
     ]
     armed = median["arm cpu"] / count
     rows.append(Row("takes", f"{count} cameras, processor time to arm one", armed, "ms"))
-    stalls = {step: median[f"{step} stall"] for step in _STEPS}
-    rows += [Row("takes", f"{count} cameras, stall, {step}", stall, "ms") for step, stall in stalls.items()]
-    longest = max(stall for step, stall in stalls.items() if step != "open")
-    return [*rows, Row("takes", f"{count} cameras, longest stall of a take", longest, "ms")]
+    for what in ("stall", "work"):
+        rows += [
+            Row("takes", f"{count} cameras, {what}, {step}", median[f"{step} {what}"], "ms")
+            for step in _STEPS
+        ]
+        longest = max(median[f"{step} {what}"] for step in _STEPS if step != "open")
+        rows.append(Row("takes", f"{count} cameras, longest {what} of a take", longest, "ms"))
+    return rows
 
 
 def start_rows(program: Path, count: int, rounds: int) -> list[Row]:
