@@ -4,9 +4,9 @@
 
 The cameras are MultiCam devices in C with a file of 1 MiB each, so all processor time of the measured process
 is asynccam's own. Without a C compiler nothing is measured, and the program says so. "Stall" is how late a
-1 ms ticker on the loop came at worst, "work" how much processor time went by between two ticks at worst: other
-programs make a stall longer, but not the work. Starts that were not armed are compared with the vendor's way:
-a task a device that connects, writes and waits.
+1 ms ticker on the loop came at worst, "work" how much processor time went by between two ticks at worst:
+other programs make a stall longer, but not the work. Starts that were not armed are compared with the
+vendor's way: a task a device that connects, writes and waits.
 """
 
 import argparse
