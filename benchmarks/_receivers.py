@@ -176,12 +176,19 @@ async def download(port: int, directory: Path, number: int) -> None:
         await client.download(f"{number}.mp4", directory)
 
 
+async def download_blake3(port: int, directory: Path, number: int) -> None:
+    """The same with the faster digest."""
+    async with MultiCamClient(HOST, port) as client:
+        await client.download(f"{number}.mp4", directory, digest="blake3")
+
+
 PARTS: list[PartFile] = []
 """Parts that are closed, with fsync, only after the clock has stopped."""
 
 KINDS: dict[str, Fetch] = {
     "vendor": vendor,
     "download": download,
+    "download-blake3": download_blake3,
     "splice": asynccam("splice", digest=True),
     "splice-plain": asynccam("splice", digest=False),
     "buffered": asynccam("buffered", digest=True),

@@ -154,8 +154,10 @@ def _download(
 ) -> Line:
     case, called = rival
     words = ours.removeprefix("asynccam, ")
-    name = f"{what}, {words}" if words != "download()" else f"{what}, `download()`"
-    return Line(name, "download", f"{what}: {ours}", f"{what}: {case}", called, bar, first=first)
+    words = words.replace("download()", "`download()`")
+    return Line(
+        f"{what}, {words}", "download", f"{what}: {ours}", f"{what}: {case}", called, bar, first=first
+    )
 
 
 _ONE: Final = "one file of 512 MiB"
@@ -190,6 +192,7 @@ LINES: Final[Sequence[Line]] = (
     _download(_ONE, _CALL, _SYNCING_C, 1.1, first=True),
     _download(_ONE, _CALL, _VENDOR, None),
     _download(_TWENTY, _CALL, _VENDOR, 4, first=True),
+    _download(_TWENTY, "asynccam, download() with BLAKE3", _VENDOR, 4),
     _download(_TWENTY, "asynccam, splice, no digest", ("C recv 256 KiB + write", "C"), None),
     _download(_TWENTY, "asynccam, splice, digest", _HASHING_C, None),
     _download(_TWENTY, _CALL, _SYNCING_C, None),

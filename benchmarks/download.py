@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -41,6 +42,7 @@ C_SYNCING = "C recv + SHA-256 + write + fsync"
 VENDOR = "vendor's asyncio, 8 KiB reads under wait_for"
 OURS = "asynccam, splice, digest"
 DOWNLOAD = "asynccam, download()"
+BLAKE3 = "asynccam, download() with BLAKE3"
 SINGLE = {
     DOWNLOAD: "download",
     OURS: "splice",
@@ -53,6 +55,8 @@ SEVERAL = {
     "asynccam, splice, no digest": "splice-plain",
 }
 SMALL = {DOWNLOAD: "download"}
+if find_spec("blake3") and find_spec("asynccam.model.digest"):  # earlier commits know SHA-256 alone
+    SEVERAL[BLAKE3] = "download-blake3"
 RIVALS = (C, C_HASHING, C_SYNCING, VENDOR)
 
 
