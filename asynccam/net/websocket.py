@@ -149,7 +149,7 @@ class WebSocket(asyncio.Protocol):
         self._lost_with: tuple[Exception | None] | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._fragments: list[bytes] = []
+        self._fragments: bytearray | None = None  # of a message that is not complete
         self._text_fragments = False  # whether these are of a text
         self._unsent: list[bytes] = []  # text frames of this pass of the loop
         self._masks = b""
@@ -397,7 +397,7 @@ class WebSocket(asyncio.Protocol):
         """
         if (
             self._core_needs
-            or self._fragments  # RFC 6455, 5.4: no other message may begin
+            or self._fragments is not None  # RFC 6455, 5.4: no other message may begin
             or self._core.state is not State.OPEN
             or not self.opened.done()
         ):
@@ -516,7 +516,7 @@ class WebSocket(asyncio.Protocol):
     def _handle(self, event: Event) -> None:
         if isinstance(event, Frame):
             if event.opcode in _DATA:
-                if event.fin and not self._fragments:
+                if event.fin and self._fragments is None:
                     self._deliver(bytes(event.data), is_text=event.opcode is Opcode.TEXT)
                 else:
                     self._add_fragment(event)
@@ -528,13 +528,11 @@ class WebSocket(asyncio.Protocol):
             self._check_alive()
 
     def _add_fragment(self, frame: Frame) -> None:
-        if not self._fragments:
-            self._text_fragments = frame.opcode is Opcode.TEXT
-        if frame.data or not self._fragments:  # an endless series of empty fragments is not stored
-            self._fragments.append(bytes(frame.data))
+        if self._fragments is None:
+            self._fragments, self._text_fragments = bytearray(), frame.opcode is Opcode.TEXT
+        self._fragments += frame.data
         if frame.fin:
-            message = b"".join(self._fragments)
-            self._fragments.clear()
+            message, self._fragments = bytes(self._fragments), None
             self._deliver(message, is_text=self._text_fragments)
 
     def _deliver(self, message: bytes, *, is_text: bool) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import ssl
 import struct
+import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -385,6 +386,21 @@ async def test_message_over_the_limit_fails(limit: int) -> None:
     await assert_exchange(frame(TEXT, fits) + frame(TEXT, exceeds), expected, max_message=limit)
     fragments = frame(TEXT, fits, fin=False) + frame(CONT, b"*")
     await assert_exchange(frame(TEXT, fits) + fragments, expected, max_message=limit)
+
+
+async def test_short_fragments_take_the_memory_of_their_bytes() -> None:
+    fragments = frame(TEXT, fin=False) + frame(CONT, b"ab", fin=False) * 10_000
+    async with connected([]) as (_, peer):
+        await peer.send([HELLO, frame(PING, MARK)])
+        await peer.read()
+        tracemalloc.start()
+        try:
+            await peer.send([fragments, frame(PING, MARK)])
+            await peer.read()
+            used, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert used < 100_000
 
 
 async def test_frames_in_the_segment_of_the_handshake_are_read() -> None:
