@@ -131,10 +131,13 @@ class JsonRpcConnection:
             TimeoutError: No answer within ``timeout`` seconds; the request may have been carried out.
             UsageError: The parameters cannot be JSON.
         """
+        waited = 0.0
         if not self.socket.is_writable:
+            began = self._loop.time()
             async with deadline(timeout, f"room to send {method} to {self.name}"):
                 await self.socket.drain()
-        request_id, future = self._send_request(method, params, timeout)
+            waited = self._loop.time() - began
+        request_id, future = self._send_request(method, params, timeout, waited)
         try:
             return await future
         except BaseException:
@@ -170,7 +173,7 @@ class JsonRpcConnection:
     # -- requests ---------------------------------------------------------------------------------
 
     def _send_request(
-        self, method: str, params: Params, timeout: float | None
+        self, method: str, params: Params, timeout: float | None, waited: float = 0.0
     ) -> tuple[int, "asyncio.Future[Any]"]:
         socket = self.socket
         if not socket.is_open:
@@ -179,7 +182,7 @@ class JsonRpcConnection:
             )
         future = self._loop.create_future()
         limit = math.inf if timeout is None else timeout
-        call = _PendingCall(method, future, limit, self._loop.time() + limit)
+        call = _PendingCall(method, future, limit, self._loop.time() + limit - waited)
         # Registered before it is sent: an answer may come in the same turn of the loop.
         request_id, message = self.codec.request(method, params, context=call)
         if _LOG.isEnabledFor(logging.DEBUG):

@@ -16,10 +16,11 @@ from asynccam.errors import (
     TimeoutError,
     UsageError,
 )
-from asynccam.net.jsonrpc import JsonRpcClient, RpcError
+from asynccam.net.jsonrpc import JsonRpcClient, JsonRpcConnection, RpcError
 from asynccam.net.reconnecting import ConnectionState
 from asynccam.net.websocket import WebSocketOptions
 from asynccam.runtime.retry import Backoff
+from tests.support.raw_websocket import RawPeer
 from tests.support.rpc_client import connect
 from tests.support.rpc_server import RpcServer, answer, never, rpc_server
 from tests.support.waiting import eventually
@@ -172,6 +173,25 @@ async def test_calls_end_each_at_its_own_deadline(server: RpcServer, client: Jso
     await asyncio.gather(*(call(timeout) for timeout in (0.3, 0.1, 0.5, 0.2, 0.4)))
     assert ended == [0.1, 0.2, 0.3, 0.4, 0.5]
     waiting.cancel()
+
+
+async def test_wait_for_room_counts_as_time_of_a_call() -> None:
+    loop = asyncio.get_running_loop()
+    async with RawPeer() as peer:
+        opening = asyncio.create_task(JsonRpcConnection.open(peer.url))
+        await peer.respond()
+        connection = await opening
+        peer.pause_reading()
+        connection.post("n", ["*" * (16 << 20)])
+        await eventually(lambda: not connection.socket.is_writable)
+        began = loop.time()
+        call = asyncio.create_task(connection.call("n", timeout=1.0))
+        await asyncio.sleep(0.6)
+        peer.resume_reading()
+        with pytest.raises(TimeoutError, match="did not answer"):
+            await call
+        assert loop.time() - began < 1.4
+        await connection.socket.abort()
 
 
 @pytest.mark.own_loop

@@ -89,6 +89,15 @@ class RawPeer(asyncio.Protocol):
             for _ in range(3):
                 await asyncio.sleep(0)
 
+    def pause_reading(self) -> None:
+        """Read nothing before `resume_reading`."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        assert self._transport is not None
+        self._transport.resume_reading()
+
     def hang_up(self, *, reset: bool = False) -> None:
         """Close the socket without a close frame."""
         assert self._transport is not None
