@@ -1,8 +1,8 @@
 """Transfer on Linux: bytes go from socket to file inside the kernel, a turn of the loop at a time.
 
 The socket is spliced into a pipe and the pipe into the file, so the bytes are copied once and
-never seen by Python. Both happen in the loop, at most `BYTES_PER_TURN` bytes each time, and all transfers
-together take a few milliseconds of each pass.
+never seen by Python. Both happen in the loop, in moves of at most `BYTES_PER_TURN` bytes. A few moves are a
+transfer's turn, and the turns of all transfers together take a few milliseconds of each pass.
 
 The file can still stall the loop: when the disk is slower than the network, the kernel makes a writer wait
 for up to a fifth of a second. So after a slow write the loop writes nothing itself for a while; the executor
@@ -31,8 +31,9 @@ from asynccam.runtime.disk import storage_errors
 assert sys.platform == "linux"  # not imported elsewhere
 
 _PIPE_SIZE = 1024 * 1024  # bytes, for 256 slots: a slot may hold no more than one packet
-_SLOW_WRITE_TIME = 0.010  # seconds a turn's write may take: a disk of less than 25 MB/s, or a busy one
+_SLOW_WRITE_TIME = 0.010  # seconds a move's write may take: a disk of less than 25 MB/s, or a busy one
 _OFF_LOOP_TIME = 0.25  # seconds for which the loop writes nothing itself after a slow write
+_MOVES_PER_TURN = 4  # of `BYTES_PER_TURN` each, about a millisecond together
 _BUDGET = 0.005  # seconds of one pass of the loop for transfers, however many there are
 
 
@@ -81,7 +82,11 @@ class _Turns:
         if not self._spent:
             transfer.loop.call_soon(self._begin_pass)
         began = time.monotonic()
-        transfer.take_turn()
+        # Several in a row, so that files are complete one after another: while the threads hash and sync the
+        # first ones, the next ones are received.
+        for _ in range(_MOVES_PER_TURN):
+            if not transfer.move() or time.monotonic() - began >= _BUDGET:
+                break
         self._spent += max(time.monotonic() - began, 1e-9)
 
     def _begin_pass(self) -> None:
@@ -134,25 +139,30 @@ class SpliceTransfer(TransferBackend):
     def _on_readable(self) -> None:
         self._turns.request(self)
 
-    def take_turn(self) -> None:
-        """Move what one turn allows from the socket to the file; called by `_Turns`."""
+    def move(self) -> bool:
+        """Move up to `BYTES_PER_TURN` from the socket to the file; return whether more may be there.
+
+        Called by `_Turns`.
+        """
         try:
-            count = self._fill_pipe()
+            count = moved = self._fill_pipe()
             if self._turns.may_write() and not self._copying:
                 count -= self._splice_into_file(count)
         except BlockingIOError:
-            return
+            return False
         except Exception as error:  # noqa: BLE001 - raised where the file is awaited
             self.loop.remove_reader(self.sock)
             self.fail(error)
-            return
+            return False
         if count:
             self.loop.remove_reader(self.sock)
             self.write_in_thread(partial(self._empty_pipe, count), self._resume_reading)
-            return
+            return False
         self.on_written()
         if self.done.done():
             self.loop.remove_reader(self.sock)
+            return False
+        return moved == BYTES_PER_TURN
 
     def _resume_reading(self) -> None:
         if not self.done.done():

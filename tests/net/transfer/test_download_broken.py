@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from socket import socket
 
@@ -210,9 +211,9 @@ async def test_transfers_take_turns_when_a_pass_has_time_for_one(
     turns: list[tuple[int, str]] = []  # number of the pass, and the file
     passed = 0
 
-    def take_turn(self: splice.SpliceTransfer) -> None:
+    def move(self: splice.SpliceTransfer) -> bool:
         turns.append((passed, self.part.target.name))
-        original(self)
+        return original(self)
 
     async def count_passes() -> None:
         nonlocal passed
@@ -220,8 +221,8 @@ async def test_transfers_take_turns_when_a_pass_has_time_for_one(
             await asyncio.sleep(0)
             passed += 1
 
-    original = splice.SpliceTransfer.take_turn
-    monkeypatch.setattr(splice.SpliceTransfer, "take_turn", take_turn)
+    original = splice.SpliceTransfer.move
+    monkeypatch.setattr(splice.SpliceTransfer, "move", move)
     data, size = sample(12), 12
     with ExitStack() as stack:
         pairs = [stack.enter_context(tcp_pair()) for _ in range(4)]
@@ -244,6 +245,37 @@ async def test_transfers_take_turns_when_a_pass_has_time_for_one(
     assert len({number for number, _ in turns}) == len(turns), "a second turn in the same pass"
     assert {name for _, name in turns[:4]} == set("abcd"), "a transfer waited longer than its turn"
     assert not counted, "what has to wait is not written off the loop"
+
+
+async def test_turn_has_several_moves_and_then_it_is_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice, "BYTES_PER_TURN", 1000)
+    monkeypatch.setattr(splice, "_BUDGET", 60.0)
+    moves: list[str] = []
+
+    def move(self: splice.SpliceTransfer) -> bool:
+        moves.append(self.part.target.name)
+        return original(self)
+
+    original = splice.SpliceTransfer.move
+    monkeypatch.setattr(splice.SpliceTransfer, "move", move)
+    data = sample(10_000)
+    with tcp_pair() as (one, one_peer), tcp_pair() as (other, other_peer):
+        for peer in (one_peer, other_peer):
+            await send(peer, data)
+        parts = [await PartFile.open(tmp_path, name, size=len(data)) for name in ("a", "b")]
+        await asyncio.gather(
+            *(
+                receive_file(ours, part, len(data), method="splice")
+                for ours, part in zip((one, other), parts, strict=True)
+            )
+        )
+        for part in parts:
+            await part.commit("")
+    assert contents(tmp_path) == {"a": data, "b": data}
+    runs = [len(list(run)) for _, run in groupby(moves)]
+    assert runs == [4, 4, 4, 4, 2, 2]
 
 
 async def test_cancelled_while_it_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
