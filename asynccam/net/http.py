@@ -163,7 +163,9 @@ class HttpClient:
         followed. Errors are those of `request`, and `RemoteProtocolError` for over ``max_size`` bytes.
         """
         session = self._require_session()
-        _log_request(method, url)
+        logs = _LOG.isEnabledFor(logging.DEBUG)
+        if logs:
+            _log_request(method, url)
         tls = True if self.tls is None else self.tls
         try:
             async with session.request(
@@ -175,13 +177,18 @@ class HttpClient:
                 raise_for_status=False,
                 ssl=tls,
             ) as response:
-                _log_answer(method, url, response)
-                body = await _read_body(response.content, max_size)
+                if logs:
+                    _log_answer(method, url, response)
+                content = response.content
+                body = await content.readany()
+                if not content.at_eof() and len(body) <= max_size:
+                    body = await _read_rest(content, body, max_size)
                 if len(body) > max_size:
                     raise RemoteProtocolError(f"{bare_url(url)} answered with more than {max_size} bytes")
                 received = response.headers
                 bounded = "Content-Length" in received or "Transfer-Encoding" in received
-                return HttpResponse(response.status, body, clean_text(received.get("Location", "")), bounded)
+                location = clean_text(received["Location"]) if "Location" in received else ""
+                return HttpResponse(response.status, body, location, bounded)
         except (aiohttp.ClientError, OSError, RuntimeError):
             with http_errors(
                 url, maybe_executed=maybe_executed
@@ -241,11 +248,8 @@ def _usage_error(url: str | URL, error: ValueError) -> UsageError:
     return UsageError(f"{bare_url(url)} cannot be requested: {' '.join(str(error).split())}")
 
 
-async def _read_body(content: aiohttp.StreamReader, max_size: int) -> bytes:
-    """Return the whole body, or a little more than ``max_size`` bytes of it."""
-    body = await content.readany()
-    if content.at_eof() or len(body) > max_size:
-        return body
+async def _read_rest(content: aiohttp.StreamReader, body: bytes, max_size: int) -> bytes:
+    """Return the whole body, which begins with ``body``, or a little more than ``max_size`` bytes of it."""
     pieces = [body]
     length = len(body)
     while length <= max_size and (body := await content.readany()):
