@@ -21,6 +21,7 @@ Params = dict[str, Any] | list[Any] | None
 
 _NOTHING: Final = object()
 _MAX_DIGITS: Final = 20
+_MAX_DETAIL: Final = 200
 _MAX_BATCH: Final = 1000
 """Answers and notifications in one array; requests are never sent in arrays."""
 
@@ -150,7 +151,9 @@ class JsonRpcCodec:
 
     def _unexpected(self, kind: str, what: object) -> UnexpectedMessage:
         self.unexpected[kind] += 1
-        return UnexpectedMessage(kind, repr(what)[:200])
+        # Cut before it is quoted, too: quoting 20 MiB takes longer than parsing them.
+        start = what[:_MAX_DETAIL] if isinstance(what, (str, bytes)) else what
+        return UnexpectedMessage(kind, repr(start)[:_MAX_DETAIL])
 
 
 def _number(given: object) -> int:

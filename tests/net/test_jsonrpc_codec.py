@@ -1,6 +1,7 @@
 """JSON-RPC without I/O: whatever frame arrives, it is an answer, a notification or a counted oddity."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -236,6 +237,19 @@ def test_codec_result_round_trip(value: object) -> None:
     request_id, _ = caller.request("a")
     [event] = received(caller, json.dumps({"jsonrpc": "2.0", "id": request_id, "result": value}))
     assert event == Result(request_id, value)
+
+
+@pytest.mark.parametrize("frame", [b"\xff" * 1_000_000, b'"' + b"\x7f" * 1_000_000 + b'"'])
+def test_codec_quotes_the_beginning_of_a_long_message_only(caller: JsonRpcCodec, frame: bytes) -> None:
+    tracemalloc.start()
+    try:
+        [event] = received(caller, frame)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(event, UnexpectedMessage)
+    assert len(event.detail) == 200
+    assert peak < 2.5 * len(frame)
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400, "9" * 5000])
