@@ -138,7 +138,7 @@ class WebSocket(asyncio.Protocol):
         self._offset = 0  # in the first chunk of the input
         self._partial = b""  # the beginning of a frame, after which nothing was received yet
         self._core_needs = 0  # bytes that are missing in the frame which the core reads
-        # The core logs every frame; then it reads and writes them all.
+        # While frames are logged, the core reads and writes all of them: it is the core that logs.
         self._reads_texts = not self._core.debug
         self._max_text = min(options.max_message, _MEDIUM_LENGTH)
         self._events: deque[Event] = deque()  # parsed from the last slice

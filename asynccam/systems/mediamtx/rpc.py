@@ -227,7 +227,7 @@ class ServiceConnection:
     async def run(self, call: "_Call") -> Any:
         """Send a call until it is answered, or refused for good, and return the result.
 
-        A slow one delays later ones at a service of generation 1.
+        A slow call delays later calls at a service of generation 1.
         """
         slow = call.method in SLOW_METHODS
         self._slow += slow
