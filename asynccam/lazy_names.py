@@ -11,6 +11,7 @@ from types import ModuleType
 TYPE_CHECKING = False  # instead of importing `typing`, which costs more than reading all stubs
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _FORM = "from .module import Name as Name"
 
@@ -61,9 +62,10 @@ def read_stub(path: str) -> dict[str, str]:
 
     A stub may also have comments and annotations (``__version__: str``), which name nothing to import.
     """
+    # As the import system reads: from an archive too, and on an event loop, where imports may happen.
+    loader: Any = sys.modules[__name__].__loader__
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs more than all this
-            lines = file.read().split("\n")
+        lines = loader.get_data(path).decode().split("\n")
     except OSError as error:
         raise ImportError(f"the stub {path} cannot be read: {error.strerror}") from error
     names: dict[str, str] = {}
