@@ -387,6 +387,7 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         self._announced: dict[str, asyncio.Task[None] | None] = {}  # key -> its resolver, while there is one
         self._known: dict[str, MdnsService] = {}
         self._reported: dict[str, MdnsService] = {}
+        self._confirming: dict[str, asyncio.Task[None]] = {}  # key -> what follows its last change
         self._confirmed_at: dict[str, float] = {}  # key -> when the network was asked about a change
         self._changed: dict[str, None] = {}  # keys whose known and reported services may differ, in order
         self._waiter: asyncio.Future[None] | None = None
@@ -510,6 +511,9 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
     def _remove(self, key: str) -> None:
         resolver = self._announced.pop(key, None)
         self._confirmed_at.pop(key, None)
+        confirming = self._confirming.pop(key, None)
+        if confirming is not None:
+            confirming.cancel()
         if resolver is not None:
             resolver.cancel()
         if self._known.pop(key, None) is not None:
@@ -551,7 +555,10 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
             self._mark_changed(key)
         elif service.endpoint != previous.endpoint:
             self._mark_changed(key)
-            self._scope.spawn(self._confirm_later(name), name=f"confirm {name}")
+            earlier = self._confirming.get(key)
+            if earlier is not None and earlier is not asyncio.current_task():
+                earlier.cancel()
+            self._confirming[key] = self._scope.spawn(self._confirm_later(name), name=f"confirm {name}")
         return True
 
     def _load(self, info: AsyncServiceInfo) -> None:

@@ -32,7 +32,7 @@ from tests.support.mdns_packets import (
     text,
     unique_service_type,
 )
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, passes
 
 TYPE = unique_service_type()
 TIMEOUT = 10.0
@@ -100,6 +100,17 @@ async def test_browse_change_is_confirmed_after_an_outdated_answer() -> None:
         shout(answer(place(labels(f"a.{kind}"), 1, labels(f"a.{kind}"))))  # prepared before the change
         assert [(await following(browser)).service.port for _ in range(2)] == [1, 2]
         await sockets.async_unregister_service(info)
+
+
+async def test_browse_many_changes_of_a_name_are_confirmed_once() -> None:
+    kind = unique_service_type()
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
+        for port in range(1, 51):
+            shout(service(kind, "a", port, "10.0.0.1"))
+            await following(browser)
+        await passes()
+        tasks = [task for task in asyncio.all_tasks() if "confirm" in task.get_name()]
+        assert len(tasks) <= 1
 
 
 async def test_browse_conflicting_services_are_asked_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
