@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
+import pydantic
 import pytest
 import pytest_asyncio
 import uvloop
@@ -85,6 +86,7 @@ def pytest_asyncio_loop_factories(
 @pytest.fixture(scope="session", autouse=True)
 def no_blocking_call_on_the_loop() -> Iterator[None]:
     """A call that can block, made from asynccam code on a running loop, raises BlockingError."""
+    pydantic.create_model("First")  # for the first model of a process, pydantic looks for plugins on disk
     blockbuster = BlockBuster("asynccam")
     blockbuster.activate()
     yield
