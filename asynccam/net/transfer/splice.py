@@ -85,7 +85,7 @@ class _Turns:
         # Several in a row, so that files are complete one after another: while the threads hash and sync the
         # first ones, the next ones are received.
         for _ in range(_MOVES_PER_TURN):
-            if not transfer.move() or time.monotonic() - began >= _BUDGET:
+            if not transfer.move() or self._spent + time.monotonic() - began >= _BUDGET:
                 break
         self._spent += max(time.monotonic() - began, 1e-9)
 
