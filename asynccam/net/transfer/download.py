@@ -39,7 +39,7 @@ async def receive_file(
 
     The part is ready for `PartFile.commit` afterwards. However it ends otherwise, the part is kept
     with every byte that was taken from the socket, or removed if there was none. Memory does not
-    grow with the file, and the loop serves others after every 1 MiB or 5 ms.
+    grow with the file, and the loop serves others after every 1 MiB or 3 ms.
 
     Args:
         sock: Connected, non-blocking, without TLS; closed by the caller.

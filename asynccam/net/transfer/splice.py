@@ -34,7 +34,7 @@ _PIPE_SIZE = 1024 * 1024  # bytes, for 256 slots: a slot may hold no more than o
 _SLOW_WRITE_TIME = 0.010  # seconds a move's write may take: a disk of less than 25 MB/s, or a busy one
 _OFF_LOOP_TIME = 0.25  # seconds for which the loop writes nothing itself after a slow write
 _MOVES_PER_TURN = 4  # of `BYTES_PER_TURN` each, about a millisecond together
-_BUDGET = 0.005  # seconds of one pass of the loop for transfers, however many there are
+_BUDGET = 0.003  # seconds of one pass of the loop for transfers, however many there are
 
 
 class _Turns:
