@@ -31,9 +31,9 @@ COMMANDS: Final = {
     "demo": "demo.command",
 }
 """Every command and the module that has a function of its name, in the order of ``--help``."""
-SERVERS: Final = dict.fromkeys(("multicam", "nanocam", "snapshot"), "commands.serve")
+SERVERS: Final[dict[str, str]] = dict.fromkeys(("multicam", "nanocam", "snapshot"), "commands.serve")
 """What ``asynccam serve`` can run."""
-SIMULATORS: Final = dict.fromkeys(("mediamtx", "thorvision"), "commands.simulate")
+SIMULATORS: Final[dict[str, str]] = dict.fromkeys(("mediamtx", "thorvision"), "commands.simulate")
 """What ``asynccam simulate`` can run."""
 
 # Typer's public BadParameter is one of the errors that a wrong command line raises. Their common base has
