@@ -273,6 +273,7 @@ async def test_start_without_frames_times_out(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.realtime
 async def test_arm_after_the_id_changed(tmp_path: Path) -> None:
     async with connected() as (simulator, camera):
         await camera.feature(Stream).stream_urls()
