@@ -60,9 +60,11 @@ _OPENED_HERE: Final[WeakSet[AsyncZeroconf]] = WeakSet()
 _MULTICAST_QUESTION: Final = DNSQuestionType.QM
 """Answers by unicast reach only one of the programs that share the mDNS port of this computer, and
 avahi-daemon usually is another."""
+_A: Final = 1
+_AAAA: Final = 28
 _SRV: Final = 33
 _IN: Final = 1
-"""RFC 1035, 3.2.2 and 3.2.4, RFC 2782: the type and class of the record that holds a service's port."""
+"""RFC 1035, 3.2.2 and 3.2.4, RFC 3596, RFC 2782: types and class of records that hold addresses and ports."""
 _QUERY: Final = 0
 """RFC 1035, 4.1.1: the flags of a query."""
 _FLUSH_DELAY: Final = 1.5
@@ -584,12 +586,30 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         key, now = name.lower(), asyncio.get_running_loop().time()
         if key not in self._known:
             return
+        self._remove_flushed_addresses(name)
         self._refresh(name)
         if now - self._confirmed_at.get(key, -math.inf) >= _CONFIRM_PAUSE:
             self._confirmed_at[key] = now
             query = DNSOutgoing(_QUERY)
             query.add_question(DNSQuestion(name, _SRV, _IN))
             self._zeroconf.zeroconf.async_send(query)
+
+    def _remove_flushed_addresses(self, name: str) -> None:
+        """Remove addresses of which new ones took the place more than a second ago (RFC 6762, 10.2).
+
+        zeroconf gives them another second to live with every announcement that is repeated.
+        """
+        info, cache = self._info(name), self._zeroconf.zeroconf.cache
+        assert info is not None
+        self._load(info)
+        records = [
+            record
+            for kind in (_A, _AAAA)
+            for record in cache.get_all_by_details(info.server or "", kind, _IN)
+        ]
+        flushed = [record for record in records if record.ttl <= 1]
+        if len(flushed) < len(records):
+            cache.async_remove_records(flushed)
 
     def _mark_changed(self, key: str) -> None:
         self._changed[key] = None

@@ -145,6 +145,21 @@ async def test_browse_new_address_before_the_old_expires() -> None:
     assert settled.service.addresses == ("10.0.0.2",)
 
 
+async def test_browse_repeated_announcement_does_not_keep_the_old_address() -> None:
+    kind = unique_service_type()
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
+        shout(service(kind, "a", 1, "10.0.0.1"))
+        await found(browser)
+        for repeat in range(2):
+            await asyncio.sleep(1.1)  # RFC 6762, 10.2: only records older than a second are flushed
+            shout(service(kind, "a", 1, "10.0.0.2") + bytes(repeat))
+        await following(browser)
+        async with asyncio.timeout(5):  # zeroconf removes what has expired every ten seconds
+            settled = await anext(browser)
+    assert isinstance(settled, ServiceChanged)
+    assert settled.service.addresses == ("10.0.0.2",)
+
+
 async def test_browse_service_returns() -> None:
     kind = unique_service_type()
     async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
