@@ -114,7 +114,7 @@ async def test_borrowed_sockets_stay_open_and_say_goodbye(sockets: AsyncZeroconf
 async def test_announce_name_taken_elsewhere() -> None:
     kind = unique_service_type()
     async with announce(kind, "same", 1, interfaces=LOOPBACK):
-        # RFC 6762, 6: nobody repeats a multicast answer within a second, and no browser asks for one meanwhile.
+        # RFC 6762, 6: nobody repeats a multicast answer within a second. No browser asks for one meanwhile.
         await asyncio.sleep(1.1)
         with pytest.raises(BusyError, match=f"already called same.{kind}"):
             async with announce(kind, "same", 2, interfaces=LOOPBACK):

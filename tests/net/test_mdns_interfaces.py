@@ -151,6 +151,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.own_loop  # the program under test is a process of its own
 @pytest.mark.parametrize("program", [_PROGRAM, _SESSION], ids=["announcement", "session"])
 async def test_network_that_appears_later_is_used(
     program: str,

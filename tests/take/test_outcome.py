@@ -57,6 +57,7 @@ async def found(path: Path) -> Found:
 # -- recorders here -------------------------------------------------------------------------------
 
 
+@pytest.mark.realtime
 async def test_outcome_stream_that_breaks_off_is_incomplete(tmp_path: Path) -> None:
     async with rig(settings=replace(QUICK, latency=300)) as made:
         camera = ThorVisionCamera(made.client, made.camera)

@@ -355,6 +355,7 @@ async def test_arm_cancelled_at_each_await(tmp_path: Path) -> None:
         assert count > 5
 
 
+@pytest.mark.realtime
 async def test_take_of_several_cameras(tmp_path: Path) -> None:
     async with (
         ThorVisionSimulator([device(0), device(1)]) as simulator,
