@@ -9,6 +9,7 @@ docs/reconnecting.md).
 """
 
 import asyncio
+import codecs
 import logging
 import os
 import re
@@ -58,6 +59,8 @@ _MASKED: Final = 0x80
 _SHORT_LENGTH: Final = 125
 """RFC 6455, 5.2: the longest payload whose length is in the second byte; 126 announces 2 bytes, 127 eight."""
 _MEDIUM_LENGTH: Final = 65_535
+_LARGE_TEXT: Final = 128 << 10
+"""Bytes of a text that are checked for UTF-8 in one go."""
 _MASKS: Final = 1024
 """Masks that are drawn at once: the system's random numbers cost a system call (RFC 6455, 10.3)."""
 _MESSAGES_PER_CHECK: Final = 16
@@ -538,13 +541,31 @@ class WebSocket(asyncio.Protocol):
     def _deliver(self, message: bytes, *, is_text: bool) -> None:
         if self._closed_locally:
             return
-        if is_text and not message.isascii() and not _is_utf8(message):
-            self._fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")  # RFC 6455, 8.1
+        if is_text and not message.isascii():
+            self._unfinished = self._deliver_checked(message)
+            if len(message) <= _LARGE_TEXT:
+                self._advance(self._unfinished)
             return
         try:
             self._unfinished = self._on_message(message)
         except Exception as error:  # noqa: BLE001 - a handler's error must not end the reader silently
             self._abort(f"the message handler failed: {error!r}")
+
+    def _deliver_checked(self, message: bytes) -> Iterator[object]:
+        """Deliver a text once it is known to be UTF-8, which takes some time for a large one."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for start in range(0, len(message), _LARGE_TEXT):
+                end = start + _LARGE_TEXT
+                decoder.decode(message[start:end], final=end >= len(message))
+                if end < len(message):
+                    yield None
+        except UnicodeDecodeError:
+            self._fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")  # RFC 6455, 8.1
+            return
+        rest = self._on_message(message)
+        if rest is not None:
+            yield from rest
 
     def _fail(self, code: CloseCode, reason: str) -> None:
         """Fail the connection (RFC 6455, 7.1.7): say why, and read nothing more."""
@@ -625,14 +646,6 @@ def _end_of_frame(data: bytes, start: int) -> int:
             return 0
         length = int.from_bytes(data[begin - size : begin], "big")
     return begin + length + (4 if data[start + 1] & _MASKED else 0)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        str(data, "utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 _DEFAULTS: Final = WebSocketOptions()

@@ -30,7 +30,7 @@ GREETING = "Hello-\u00b5@\u00df\u00f6\u00e4\u00fc\u00e0\u00e1-UTF-8!!".encode()
 
 @dataclass
 class Exchange:
-    """What became of the bytes that a server sent."""
+    """Effects of the bytes that a server sent."""
 
     messages: list[bytes] = field(default_factory=list)
     pongs: list[bytes] = field(default_factory=list)
@@ -244,6 +244,30 @@ async def test_invalid_text_fails(text: bytes) -> None:
     await assert_exchange(HELLO + frame(TEXT, text) + HELLO, Exchange([b"Hello"], close_code=1007))
     sent = frame(TEXT, text[:1], fin=False) + frame(CONT, text[1:])
     await assert_exchange(sent + HELLO, Exchange(close_code=1007))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+async def test_large_text_is_checked_in_pieces(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("asynccam.net.websocket._LARGE_TEXT", size)
+    for text in VALID:
+        assert await exchange([frame(TEXT, text) + HELLO]) == Exchange([text, b"Hello"])
+    for text in INVALID:
+        assert await exchange([frame(TEXT, text) + HELLO]) == Exchange(close_code=1007)
+
+
+async def test_large_text_is_checked_over_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_LARGE_TEXT", 1000), ("_MESSAGES_PER_CHECK", 1), ("_MAX_TURN", 0.0)):
+        monkeypatch.setattr(f"asynccam.net.websocket.{name}", value)
+    text = "\u00e4".encode() * 30_000  # received in one piece
+    messages: list[bytes] = []
+    turns = 0
+    async with connected(messages) as (_, peer):
+        await peer.send([frame(TEXT, text)])
+        while not messages:
+            await asyncio.sleep(0)
+            turns += 1
+    assert messages == [text]
+    assert turns > 40
 
 
 @pytest.mark.parametrize("data", INVALID)
