@@ -126,6 +126,8 @@ async def receive_some(sock: socket.socket, size: int) -> tuple[bytes, float]:
         return await loop.sock_recv(sock, size), time.monotonic()
     limiter = turn_limiter()
     number: int = sock.fileno()
+    if number < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     future: asyncio.Future[tuple[bytes, float]] = loop.create_future()
 
     def read() -> None:

@@ -201,3 +201,9 @@ async def test_replies_of_hundreds_are_read_at_once_and_returned_in_turns() -> N
             await asyncio.wait(receiving)
     assert turns.total("reply") == 200
     assert 1 < turns.most("reply") <= 32
+
+
+async def test_receive_some_of_a_closed_socket(pair: tuple[socket.socket, socket.socket]) -> None:
+    pair[0].close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await receive_some(pair[0], 100)
