@@ -298,8 +298,7 @@ class SnapshotClient:
         self, method: str, url: URL, limits: aiohttp.ClientTimeout, *, max_size: int = MAX_RESPONSE
     ) -> HttpResponse:
         headers = None if self._token is None else await self._headers()
-        # As `_working`, whose generator would be a twentieth of a request's CPU.
-        self._calls += 1
+        self._calls += 1  # as in `_working`, whose generator would be a twentieth of a request's CPU
         try:
             return await self._http.fetch(
                 method,
@@ -312,9 +311,7 @@ class SnapshotClient:
         except AsynccamError as error:
             self._raise_translated(error)
         finally:
-            self._calls -= 1
-            if not self._calls and not self._keep_connections:
-                await finish(self._http.close_idle())
+            await self._end_call()
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
@@ -325,9 +322,12 @@ class SnapshotClient:
         except AsynccamError as error:
             self._raise_translated(error)
         finally:
-            self._calls -= 1
-            if not self._calls and not self._keep_connections:
-                await finish(self._http.close_idle())
+            await self._end_call()
+
+    async def _end_call(self) -> None:
+        self._calls -= 1
+        if not self._calls and not self._keep_connections:
+            await finish(self._http.close_idle())
 
     @staticmethod
     def _raise_translated(error: AsynccamError) -> NoReturn:
