@@ -1,43 +1,23 @@
 """A few rounds of chaos with a known seed: nothing is lost, and nothing is stated that is not so."""
 
-import asyncio
 import json
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from benchmarks.chaos.plan import FOR_GOOD, HOSTS, SYSTEMS, plan
-
-PROJECT = Path(__file__).parents[2]
-
-
-async def run(*arguments: str) -> tuple[int | None, list[dict[str, object]], str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.chaos", *arguments, "--json"),
-        cwd=PROJECT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
+from tests.support.benchmark_runs import printed
 
 
 @pytest.mark.timeout(400)
 async def test_chaos_rounds_have_no_violation() -> None:
-    code, lines, err = await run("--rounds", "2", "--seed", "7", "--jobs", "2")
-    *reports, last = lines
+    output, err = await printed("benchmarks.chaos", "--rounds", "2", "--seed", "7", "--jobs", "2", "--json")
+    *reports, last = map(json.loads, output.splitlines())
     assert [report["violations"] for report in reports] == [[]] * 2, err
     assert sorted(str(report["number"]) for report in reports) == ["0", "1"]
     figures = last["figures"]
     assert isinstance(figures, dict)
     assert (figures["rounds"], figures["violations"]) == (2, 0)
-    assert code == 0
 
 
 def test_plan_depends_on_seed_and_round() -> None:
