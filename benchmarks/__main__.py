@@ -41,7 +41,7 @@ ALL: Final = (
     "recording",
     "imports",
 )
-"""What is compared with a rival or with a bar; the programs that look for failures are not among them."""
+"""Benchmarks with a rival or a bar; the programs that look for failures are not among them."""
 
 
 def measure(

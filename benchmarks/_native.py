@@ -1,4 +1,4 @@
-"""What the C programs of the benchmarks share, and how they are built."""
+"""Shared parts of the benchmarks' C programs, and their build."""
 
 import shutil
 import subprocess

@@ -1,8 +1,8 @@
 """The receivers that `benchmarks/download.py` compares, each run in a process of its own.
 
 ``python -m benchmarks._receivers KIND PORT COUNT TOGETHER DIRECTORY`` fetches COUNT files, TOGETHER of them
-at once, and prints one JSON object: seconds, stall (ms), growth (MiB). A KIND that is a path is the C
-program, with a colon and what it is told behind it.
+at once, and prints one JSON object: seconds, stall (ms), growth (MiB). A KIND that is the path of
+the C program has a colon and the program's own argument behind it.
 """
 
 import asyncio
@@ -127,13 +127,13 @@ int main(int argc, char **argv) {
 """Receives files; exit status 7 without OpenSSL's library."""
 
 C_PLAIN, C_HASHED, C_SYNCED = "0", "1", "3"
-"""What the C program is told to do with each file."""
+"""Words of the C program's argument for the work on each file."""
 
 Fetch = Callable[[int, Path, int], Awaitable[None]]
 
 
 async def vendor(port: int, directory: Path, number: int) -> None:
-    """As the vendor's controller does it: 8 KiB at a time, each under `wait_for` and with progress told."""
+    """As the vendor's controller does it: 8 KiB at a time, each under `wait_for`, reporting progress."""
     reader, writer = await asyncio.open_connection(HOST, port)
     length = struct.unpack(">I", await reader.readexactly(4))[0]
     left = size = json.loads(await reader.readexactly(length))["fileSize"]

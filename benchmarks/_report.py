@@ -1,4 +1,4 @@
-"""What every benchmark shares: cases that take turns, and one way of telling the results.
+"""Shared parts of all benchmarks: cases that take turns, and one form of results.
 
 Run one as ``python benchmarks/NAME.py``, with ``--quick`` for a short run that only shows that
 everything works, and ``--json`` for one object a row.

@@ -66,19 +66,19 @@ class Found:
 
     @property
     def is_missed(self) -> bool:
-        """Whether the bar is missed."""
+        """Return whether the bar is missed."""
         bar = self.line.bar
         return bar is not None and (self.reached > bar if self.line.less else self.reached < bar)
 
     @property
     def is_lost(self) -> bool:
-        """Whether the rival does better."""
+        """Return whether the rival does better."""
         return self.rival is not None and (self.reached > 1) == self.line.less and self.reached != 1
 
 
 @dataclass(frozen=True)
 class Results:
-    """What one run of all benchmarks gave.
+    """Results of one run of all benchmarks.
 
     Attributes:
         machine: The computer, the software and the date.

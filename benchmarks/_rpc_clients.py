@@ -21,7 +21,7 @@ OnNotice = Callable[[Any], object]
 
 
 class Client(Protocol):
-    """What is measured of every case."""
+    """Operations that are measured of every client."""
 
     async def call(self, method: str, params: dict[str, Any]) -> Any: ...
 
@@ -84,7 +84,7 @@ class RawWebsockets:
 
 @dataclass
 class SdkCamera:
-    """What the vendor's SDK makes of a camera."""
+    """A camera as the vendor's SDK returns it."""
 
     device_path: str
     name: str

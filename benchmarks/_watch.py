@@ -1,4 +1,4 @@
-"""What a receiver of a benchmark tells of itself: how long it took, and what it cost its process."""
+"""Report of a benchmark's receiver about itself: its time, and the processor time of its process."""
 
 import asyncio
 import json

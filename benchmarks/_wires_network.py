@@ -16,7 +16,7 @@ Direction = Literal["up", "down"]
 """``up`` is from the client to the server."""
 
 FAULTS: Final = ("cut", "half", "reset", "stall", "flip", "zero", "ones")
-"""What happens to a byte and those behind it.
+"""Faults of a byte and of those behind it.
 
 ``cut``: both directions end with a FIN. ``half``: its own direction does, and the other one goes on.
 ``reset``: both connections are reset. ``stall``: nothing more comes in its direction, no FIN either, and the

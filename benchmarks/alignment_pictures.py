@@ -1,4 +1,4 @@
-"""Whether pictures that `align` points to show the time they should, over cameras of all five systems.
+"""Time shown by the pictures that `align` points to, against the time it states, over all five systems.
 
     python -m benchmarks.alignment_pictures [--runs 5] [--quick] [--json]
 
@@ -27,7 +27,7 @@ async def run(duration: float) -> list[Seen]:
 
 
 def rows(system: str, found: Sequence[Seen]) -> list[Row]:
-    """What is told of one system."""
+    """Return the rows of one system."""
     read = [one for one in found if one.shown is not None]
     result = [Row("alignment_pictures", f"{system}: pictures read", len(read) * 100 / len(found), "%")]
     if not read:

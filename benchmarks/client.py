@@ -44,7 +44,7 @@ _QUIET: Final = 2.0
 
 
 class Service(Protocol):
-    """What is asked of both."""
+    """Calls that both clients have."""
 
     on_camera_status_update: Any
 

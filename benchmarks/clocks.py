@@ -1,4 +1,4 @@
-"""Whether the bounds of clock measurements hold, how small they are, and how much of them was needed.
+"""Bounds of clock measurements: how many hold, how small they are, and how much of them was needed.
 
     python -m benchmarks.clocks [--takes] [--runs 100] [--seed 1] [--only WORDS] [--quick] [--json]
 
@@ -72,7 +72,7 @@ def combination(name: str, peer: Peer, runs: int, seed: int) -> list[Row]:
 
 
 def rows(name: str, found: Sequence[Outcome]) -> list[Row]:
-    """What is told of one combination."""
+    """Return the rows of one combination."""
     shares = [one.needed * 100 for one in found]
     bounds = [one.measured.bound * 1e3 for one in found]
     return [
@@ -164,7 +164,7 @@ async def takes(kind: str, devices: Sequence[Device], seeds: Sequence[int]) -> l
 
 
 def take_rows(name: str, found: Sequence[Judged]) -> list[Row]:
-    """What is told of one device in many takes."""
+    """Return the rows of one device in many takes."""
     known = [one for one in found if one.bound]
     for one in found:
         if not one.holds:

@@ -1,4 +1,4 @@
-"""What `permessage-deflate` costs a JSON-RPC round trip: `websockets` on both ends, with it and without.
+"""Cost of `permessage-deflate` in a JSON-RPC round trip: `websockets` on both ends, with it and without.
 
 Run as ``python -m benchmarks.deflate``.
 """

@@ -9,8 +9,8 @@ written and, with a digest, until the digest is known; without fsync, but where 
 says so; `download()` does all of it. A C program has one thread. It runs in three ways: it only writes, it
 takes the SHA-256 of what it writes by the library that Python takes it by, and it syncs each file as well.
 Afterwards every file is compared with what was sent. "Stall" is how late a 1 ms ticker on the receiver's loop
-came at worst in a run (beside a C program: on a loop that only waits for it, which tells what the
-machine itself contributes), "growth" how far resident memory rose at most.
+came at worst in a run (beside a C program: on a loop that only waits for it, which shows the
+machine's own part), "growth" how far resident memory rose at most.
 """
 
 import hashlib

@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What one process did: cases, seconds of each target, findings, and growth in MiB."""
+    """Report of one process: cases, seconds of each target, findings, and growth in MiB."""
 
     cases: dict[str, int]
     seconds: dict[str, float]

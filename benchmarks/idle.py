@@ -1,4 +1,4 @@
-"""What a session costs while nothing happens: cameras that are checked every ten seconds.
+"""Cost of a session while nothing happens: cameras that are checked every ten seconds.
 
     python -m benchmarks.idle [--quick] [--json]
 

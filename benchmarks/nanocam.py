@@ -58,7 +58,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server sends: ``head``, ``block`` so often, ``tail``; and what of it are files."""
+    """Answer of the server: ``head``, ``block`` so often, ``tail``; and which parts of it are files."""
 
     head: bytes
     block: bytes

@@ -62,12 +62,12 @@ class Cell:
 
     @property
     def is_away(self) -> bool:
-        """Whether the session says so."""
+        """Return whether the session says that the camera is unavailable."""
         return self.key in self.session.unavailable and self.session.unavailable[self.key].error is not None
 
     @property
     def is_back(self) -> bool:
-        """Whether the camera is there."""
+        """Return whether the camera is available."""
         if not self.unmet:
             return self.key not in self.session.unavailable
         there = {camera.info.address for camera in self.session.cameras.values()}
@@ -76,7 +76,7 @@ class Cell:
 
 @dataclass
 class Times:
-    """What was measured in one cell, in seconds; None for a state that never came."""
+    """Measurements of one cell, in seconds; None for a state that never came."""
 
     fault: str
     system: str
@@ -88,7 +88,7 @@ class Times:
 
     @property
     def is_kept(self) -> bool:
-        """Whether both were in time."""
+        """Return whether both were in time."""
         return (
             self.away is not None
             and self.away <= self.away_limit

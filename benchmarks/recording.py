@@ -1,4 +1,4 @@
-"""What the recorder adds to GStreamer: time to the first frame on disk, CPU while it records, time to stop.
+"""Cost of the recorder over plain GStreamer: time to the first frame on disk and to stop, CPU between them.
 
     python -m benchmarks.recording [--quick] [--json]
 

@@ -28,7 +28,7 @@ from benchmarks._rpc_server import serving
 
 IN_FLIGHT: Final = 100
 _BOTH_LOOPS: Final = (OURS, SDK)
-"""What runs under uvloop as well; of the others the figures would tell nothing new."""
+"""Clients that run under uvloop as well; the others' figures would add nothing."""
 
 
 async def _measure(case: str, url: str, scale: int) -> dict[str, float]:

@@ -46,7 +46,7 @@ _CUTS: Final = ("cut", "mute", "freeze", "kill", "cancel")
 
 @dataclass(frozen=True)
 class Sample:
-    """What the process holds after a take; memory in MiB.
+    """Holdings of the process after a take; memory in MiB.
 
     Attributes:
         take: Number of the take, from 0.

@@ -81,7 +81,7 @@ class Finding:
 
 @dataclass
 class Tally:
-    """What cases came to.
+    """Results of cases.
 
     Attributes:
         outcomes: How many exchanges ended how, by the name of the result or error.
@@ -185,7 +185,7 @@ async def _served(target: Target, world: World) -> None:
 
 
 async def _parted(world: World, patience: float) -> bool:
-    """Whether the server closes all connections by itself."""
+    """Return whether the server closes all connections by itself."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_TIMES * patience + _GRACE):
             await world.wire.quiet.wait()
@@ -205,7 +205,7 @@ def _wrong_files(directory: Path, world: World, fault: Fault, *, lengths: bool) 
 
 
 def _is_in_body(world: World, fault: Fault) -> bool:
-    """Whether the wrong byte was a file's, and everything around that right."""
+    """Return whether the wrong byte was a file's, and everything around it right."""
     seen = bytes(world.wire.seen["down"])
     places = ((seen.find(one), len(one)) for one in world.truth)
     return fault.direction == "down" and any(

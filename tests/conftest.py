@@ -29,7 +29,7 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
 
 uvloop.new_event_loop().close()  # opens the pipe that libuv keeps for the life of the process
 BOTH_LOOPS = ("net", "systems/mediamtx", "take/test_take_multicam.py")
-"""What runs on asyncio's own loop and on uvloop, but for tests with the mark own_loop."""
+"""Tests that run on asyncio's own loop and on uvloop, but for those with the mark own_loop."""
 
 GRACE = 2.0
 """Seconds a test's threads, processes and descriptors may take to go away by themselves."""

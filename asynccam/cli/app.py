@@ -32,9 +32,9 @@ COMMANDS: Final = {
 }
 """Every command and the module that has a function of its name, in the order of ``--help``."""
 SERVERS: Final[dict[str, str]] = dict.fromkeys(("multicam", "nanocam", "snapshot"), "commands.serve")
-"""What ``asynccam serve`` can run."""
+"""Servers by the word after ``asynccam serve``, each with its module."""
 SIMULATORS: Final[dict[str, str]] = dict.fromkeys(("mediamtx", "thorvision"), "commands.simulate")
-"""What ``asynccam simulate`` can run."""
+"""Simulators by the word after ``asynccam simulate``, each with its module."""
 
 # Typer's public BadParameter is one of the errors that a wrong command line raises. Their common base has
 # no public name in some versions of Typer.

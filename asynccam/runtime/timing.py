@@ -57,7 +57,7 @@ def deadline(seconds: float | None, what: str, *, maybe_executed: bool = False) 
 
 
 class Deadline:
-    """What `deadline` returns: a class, because thousands are entered where hundreds of cameras are asked."""
+    """Context manager of `deadline`; a class, because a generator costs more than many blocks in it."""
 
     __slots__ = ("_maybe_executed", "_scope", "_seconds", "_what")
 

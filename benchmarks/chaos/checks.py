@@ -40,7 +40,7 @@ _OUTAGE: Final = 5
 
 @dataclass
 class Facts:
-    """What is known of one round.
+    """Facts of one round.
 
     Attributes:
         directory: The take's; it need not exist.
@@ -91,7 +91,7 @@ def of_process(what: str, ended: Ended, signals: set[str]) -> Iterator[str]:
 
 
 def of_log(what: str, text: str) -> Iterator[str]:
-    """What a server wrote."""
+    """Yield a finding for each line that a server should not have written."""
     for line in _foreign(text):
         yield f"{what} printed: {line}"
 
@@ -228,7 +228,7 @@ def _of_file(path: Path, file: dict[str, Any], disk: list[Path]) -> Iterator[str
 
 @dataclass(frozen=True)
 class Film:
-    """What one video shows.
+    """Reading of one video.
 
     Attributes:
         first: When its first picture was made, by the devices' clock; None if nothing tells.
@@ -322,7 +322,7 @@ def _of_first_frame(facts: Facts, camera: dict[str, Any], first: float, interval
 def _of_coverage(
     facts: Facts, camera: dict[str, Any], first: float, last: float, gap: float
 ) -> Iterator[str]:
-    """What a camera that is called complete lacks of the stretch that was asked for."""
+    """Yield a finding if a camera that is called complete lacks a part of the time that was asked for."""
     manifest = facts.manifest
     assert manifest is not None
     if manifest["start"] is None or manifest["duration"] is None:

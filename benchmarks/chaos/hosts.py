@@ -18,7 +18,7 @@ Host = Callable[[Run, asyncio.Event], Awaitable[None]]
 
 
 class SiblingError(Exception):
-    """What another part of the program fails with."""
+    """Error of another part of the program."""
 
 
 async def plain(run: Run, told: asyncio.Event) -> None:

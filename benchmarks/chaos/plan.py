@@ -1,4 +1,4 @@
-"""What is done in a round, which follows from its seed and number alone."""
+"""Plan of a round, which follows from its seed and number alone."""
 
 import random
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ _FILLS: Final = 0.1
 FOR_GOOD: Final = frozenset(
     {"kill", "terminate", "terminate twice", "interrupt", "interrupt twice", "cancel"}
 )
-"""What ends a controller; one of these a round."""
+"""Acts that end a controller; one of these a round."""
 
 
 @dataclass(frozen=True)

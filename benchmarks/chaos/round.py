@@ -25,7 +25,7 @@ _GRACE_KILLED: Final = 5.0
 _STILL: Final = 6.0
 """Seconds within which a camera that was stopped captures nothing any more."""
 _SPOILS: Final = frozenset({"kill", "freeze"})
-"""What is done to a server that makes its pictures no evidence of time."""
+"""Acts on a server after which its pictures are no evidence of time."""
 
 
 @dataclass
@@ -296,7 +296,7 @@ class Round:
         self.report.outcome.append("none" if manifest is None else manifest["outcome"])
 
     async def _facts(self) -> checks.Facts:
-        """What is known of the round from outside."""
+        """Return the facts of the round that are known from outside."""
         capturing = await asyncio.gather(*(server.captures(_STILL) for server in self._servers.values()))
         manifest = self._manifest()
         created = next((one["at"] for one in self._anchors.entries if one.get("event") == "created"), None)

@@ -67,7 +67,7 @@ class Server:
 
     @property
     def http_port(self) -> int:
-        """Where the controller finds the file server of MediaMTX."""
+        """Return the port at which the controller finds the file server of MediaMTX."""
         return self._http_proxy.port
 
     @property

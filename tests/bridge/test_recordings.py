@@ -64,7 +64,7 @@ def _bridge(session: Session, broker: Broker, tmp_path: Path, **more: Any) -> Mq
 
 
 async def _answer(watcher: Watcher, payload: str, topic: str = RECORD) -> dict[str, Any]:
-    """What is answered to a command."""
+    """Return what is answered to a command."""
     result = f"{topic.rpartition('/set/')[0]}/result"
     watcher.latest.pop(result, None)
     await watcher.say(topic, payload)

@@ -78,7 +78,7 @@ async def test_demo_chaos_reports_each_camera(tmp_path: Path) -> None:
 
 
 def _is_home(camera: CameraRecord, directory: Path) -> bool:
-    """Whether each of its files is here, and whole where it is a video."""
+    """Return whether each of its files is here, and whole where it is a video."""
     return bool(camera.files) and all(
         file.path is not None
         and (directory / file.path).stat().st_size == file.size

@@ -166,7 +166,7 @@ async def test_broken_pipe_prints_nothing(device: MultiCamDevice) -> None:
 
 
 async def in_a_terminal(*arguments: str, **env: str) -> tuple[bytes, int]:
-    """What a command writes to stderr when that is a terminal, and its exit code."""
+    """Return what a command writes to stderr when that is a terminal, and its exit code."""
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *COMMAND,

@@ -1,4 +1,4 @@
-"""What several tests of this room need."""
+"""Fixtures of several tests of `asynccam.net`."""
 
 from collections.abc import Iterator
 from socket import socket

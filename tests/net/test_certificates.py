@@ -54,7 +54,7 @@ async def serving(certificate: Any, path: Path) -> AsyncIterator[int]:
 
 
 async def both(host: str, port: int, authority: Any, path: Path) -> tuple[str, str]:
-    """What either protocol says; ``""`` if it connects."""
+    """Return what either protocol says; ``""`` if it connects."""
     file = path / "authority.pem"
     await asyncio.to_thread(authority.cert_pem.write_to_path, file)
     tls = await client_context(ca_file=file)

@@ -44,7 +44,7 @@ SEARCH = settings(
 
 
 def claims_too_much(recipe: Recipe, data: bytes, *, may_end_here: bool) -> str:
-    """What a verdict on a spoiled file says that is not so, or ``""``."""
+    """Return what a verdict on a spoiled file says that is not so, or ``""``."""
     verdict = asyncio.run(verify_bytes(recipe, data))
     decoded = decodable(recipe, data)
     if verdict.verdict is Verdict.COMPLETE and not may_end_here:

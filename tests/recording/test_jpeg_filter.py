@@ -34,7 +34,7 @@ SPOILED = 13
 
 
 def scan(picture: bytes) -> int:
-    """Where the entropy-coded data of a picture begins, about."""
+    """Return where the entropy-coded data of a picture begins, about."""
     return picture.index(b"\xff\xda") + 14
 
 

@@ -53,7 +53,7 @@ class Seen:
 
     @property
     def code_bound(self) -> float:
-        """What the time code itself may be off.
+        """Return what the time code itself may be off.
 
         It is cut to whole milliseconds. Where a server has not found out yet how late its code is, it may be
         late by more: one frame is allowed for that.

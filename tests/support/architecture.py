@@ -355,7 +355,7 @@ def _system(name: str) -> str:
 
 
 def _names(node: ast.AST) -> Iterator[str]:
-    """What a node refers to: ``x.y`` as ``x.y`` and as ``y``, names and what is imported from modules."""
+    """Yield what a node refers to: ``x.y`` as ``x.y`` and ``y``, names, and what is imported from modules."""
     if isinstance(node, ast.Attribute):
         yield node.attr if node.attr != "gather" else ""  # a scope may gather
         if isinstance(node.value, ast.Name):

@@ -103,7 +103,7 @@ class Broker:
         return False
 
     async def _lets_in(self, port: int) -> bool:
-        """Whether it answers the packet that opens a connection, whatever it answers."""
+        """Return whether it answers the packet that opens a connection, whatever it answers."""
         try:
             reader, writer = await asyncio.open_connection(HOST, port)
         except OSError:

@@ -62,7 +62,7 @@ class FileServer:
     async def _answer(
         self, request: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """Whether the connection lives on."""
+        """Return whether the connection lives on."""
         if self.status:
             writer.write(f"HTTP/1.1 {self.status}\r\nContent-Length: 3\r\n\r\nbad".encode())
             await writer.drain()

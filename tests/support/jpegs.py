@@ -78,7 +78,7 @@ def jpeg_of_kind(kind: str, *, seed: int = 1, size: tuple[int, int] = (64, 48)) 
 
 
 def picture_in(kind: str, *, seed: int = 1, size: tuple[int, int] = (64, 48)) -> bytes:
-    """What has to be left of a kind of `WHOLE`: everything from its first byte on."""
+    """Return what has to be left of a kind of `WHOLE`: everything from its first byte on."""
     data = jpeg_of_kind(kind, seed=seed, size=size)
     return data[data.index(b"\xff\xd8\xff") :]
 

@@ -227,7 +227,7 @@ async def run_take(staged: Stage, directory: Path, seed: int) -> list[Judged]:
 
 
 def _scale() -> float:
-    """What the wall clock shows at the monotonic clock's 0, by the closest of several readings."""
+    """Return what the wall clock shows at the monotonic clock's 0, by the closest of several readings."""
     readings = []
     for _ in range(100):
         before, now, after = time.monotonic(), WALL_CLOCK.now(), time.monotonic()

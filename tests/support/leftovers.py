@@ -26,7 +26,7 @@ class Holdings:
         return cls(frozenset(threading.enumerate()), _children(), _descriptors())
 
     def gained_since(self, before: "Holdings") -> list[str]:
-        """What is held now and was not before, in words; empty when nothing was left behind."""
+        """Return what is held now and was not before, in words; empty when nothing was left behind."""
         gained = [f"thread {thread.name}" for thread in self.threads - before.threads]
         gained += [f"process {pid} ({self.children[pid]})" for pid in self.children.keys() - before.children]
         for number, target in self.descriptors.items():
@@ -36,7 +36,7 @@ class Holdings:
 
 
 def left_behind(before: Holdings, grace: float) -> list[str]:
-    """What this process gained since ``before`` and does not let go of within ``grace`` seconds."""
+    """Return what this process gained since ``before`` and does not let go of within ``grace`` seconds."""
     until = time.monotonic() + grace
     while True:
         gained = Holdings.now().gained_since(before)

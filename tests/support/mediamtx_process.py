@@ -99,7 +99,7 @@ class Processes:
 
 @asynccontextmanager
 async def processes(port: int, directory: Path) -> AsyncIterator[Processes]:
-    """What starts and kills services; the last one dies with it."""
+    """Yield what starts and kills services; the last one dies with it."""
     parent = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

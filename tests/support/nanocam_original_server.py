@@ -51,7 +51,7 @@ class OriginalServer:
         return self.stop_stream is not None
 
     def requests(self) -> list[dict[str, Any]]:
-        """What was heard and is JSON."""
+        """Return what was heard and is JSON."""
         found = []
         for message in self.heard:
             with suppress(ValueError):

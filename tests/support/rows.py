@@ -84,7 +84,7 @@ class Row:
             self.running[system].process.send_signal(number)
 
     def address(self, system: str, *, of_service: bool = False) -> Address:
-        """Where one is, with its camera or without."""
+        """Return where one is, with its camera or without."""
         camera = "" if of_service else CAMERA.get(system, "")
         return Address(system, self._host, self.shown.get(system, self.ports[system]), camera)
 
@@ -93,7 +93,7 @@ class Row:
         return Address.parse(address).port in {*self.ports.values(), *self.shown.values()}
 
     def credentials(self, system: str) -> Credentials:
-        """What one's service wants."""
+        """Return what one's service wants."""
         return Credentials(token=str(self.running[system].said["token"]) if system == "mediamtx" else None)
 
     def places(self, systems: Sequence[str], *, of_service: bool = False) -> list[CameraTarget]:

@@ -74,7 +74,7 @@ class Peer:
         return self.offset + self.drift * elapsed + (self.sets_by if was_set else 0.0)
 
     def stamp(self, true: float) -> float:
-        """What it shows when its clock truly is at ``true``."""
+        """Return what it shows when its clock truly is at ``true``."""
         if not self.step:
             return true
         per_second = round(1 / self.step)

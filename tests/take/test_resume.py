@@ -50,7 +50,7 @@ def addresses(devices: tuple[Device, Device]) -> tuple[str, str]:
 
 
 def access(devices: tuple[Device, Device]) -> dict[str, str]:
-    """What the commands need to be let in, in their environment."""
+    """Return what the commands need to be let in, in their environment."""
     service = devices[1]
     return {"ASYNCCAM_TOKEN": token(devices), "MEDIAMTX_HTTP_PORT": str(service.http_port)}
 

@@ -48,7 +48,7 @@ class Fleet:
         await asyncio.sleep(0)
 
     async def run(self) -> bool:
-        """Whether the take was cancelled before it ended."""
+        """Return whether the take was cancelled before it ended."""
         async with asyncio.TaskGroup() as group:
             self.task = group.create_task(self.take.run(duration=0.03, start_in=0.03))
         return self.task.cancelled()

@@ -33,7 +33,7 @@ FRAME = 1 / 30
 
 
 def contains(record: CameraRecord, truth: float, within: float = 0.02) -> bool:
-    """Whether the stated interval has the truth in it, which was noted ``within`` some seconds itself."""
+    """Return whether the stated interval has the truth in it, itself noted ``within`` some seconds."""
     assert record.first_frame_at is not None, record
     assert record.first_frame_bound is not None
     return abs(record.first_frame_at.unix - truth) <= record.first_frame_bound + within

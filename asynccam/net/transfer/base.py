@@ -77,7 +77,7 @@ class TransferBackend(ABC):
 
     @property
     def is_writing(self) -> bool:
-        """Whether a write is running in the executor."""
+        """Return whether a write is running in the executor."""
         return self._job is not None
 
     async def wait_for_write(self) -> None:

@@ -196,7 +196,7 @@ class UnitWalk(ABC):
 
     @property
     def missing_end(self) -> str:
-        """Where the file is cut off or zeroed, in words, or ``""``."""
+        """Return the place at which the file is cut off or zeroed, in words, or ``""``."""
         if self.cut is not None:
             return f"is cut off at byte {self.cut} of {self.view.size}"
         if self.zeros is not None:

@@ -31,7 +31,7 @@ def engine(request: pytest.FixtureRequest) -> TransferMethod:
 
 
 def holds(directory: Path, data: bytes) -> bool:
-    """Whether the directory has the part with exactly these bytes, or nothing where none came."""
+    """Return whether the directory has the part with exactly these bytes, or nothing where none came."""
     return contents(directory) == ({"a.part": data} if data else {})
 
 

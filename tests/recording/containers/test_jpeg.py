@@ -40,7 +40,7 @@ WHOLE = jpeg()
 
 
 def scan_at(data: bytes) -> int:
-    """Where the data of the first scan begins."""
+    """Return where the data of the first scan begins."""
     at = data.index(b"\xff\xda") + 2
     return at + int.from_bytes(data[at : at + 2])
 

@@ -48,7 +48,7 @@ async def frames_of_a_sender() -> Frames:
 
 
 def cut(frames: Frames, kind: str) -> tuple[Frames, int]:
-    """What arrives of them, and which is the first that is whole and can be decoded."""
+    """Return what arrives of them, and which is the first that is whole and can be decoded."""
     first = frames[0]
     match kind:
         case "whole":

@@ -77,7 +77,7 @@ def _seconds(value: float | None) -> str:
 
 
 def word_is_right(case: Case) -> bool:
-    """Whether the verdict is one of those that are right for what happened to the file."""
+    """Return whether the verdict is one of those that are right for what happened to the file."""
     verdict = case.verdict.verdict
     if case.recipe.container == RAW and verdict is Verdict.UNKNOWN:
         return True
@@ -90,17 +90,17 @@ def word_is_right(case: Case) -> bool:
 
 
 def names_trailing_bytes(case: Case) -> bool:
-    """Whether bytes behind the end are in the detail."""
+    """Return whether bytes behind the end are in the detail."""
     return bool(case.verdict.detail) or case.mutation.kind is not Kind.TRAILING
 
 
 def same_frames(case: Case) -> bool:
-    """Whether as many frames are counted as ffprobe decodes."""
+    """Return whether as many frames are counted as ffprobe decodes."""
     return case.verdict.frames == case.probe.frames
 
 
 def same_duration(case: Case) -> bool:
-    """Whether the duration is that of ffprobe's frames; a raw stream and a still picture have none."""
+    """Return whether the duration is that of ffprobe's frames; a raw stream and a still picture have none."""
     ours, theirs = case.verdict.duration, case.probe.duration
     if case.recipe.container in (RAW, JPEG) and ours is None:
         return True
@@ -110,12 +110,12 @@ def same_duration(case: Case) -> bool:
 
 
 def agrees(case: Case) -> bool:
-    """Whether verdict, frames and duration are what ffprobe's answer says."""
+    """Return whether verdict, frames and duration are what ffprobe's answer says."""
     return word_is_right(case) and names_trailing_bytes(case) and same_frames(case) and same_duration(case)
 
 
 def _plausible_duration(case: Case) -> bool:
-    """Whether the duration differs from ffprobe's by no more than a few frames that may be missing."""
+    """Return whether the duration differs from ffprobe's by no more than a few frames that may be missing."""
     ours, theirs = case.verdict.duration, case.probe.duration
     if ours is None or theirs is None:
         return same_duration(case) or not case.verdict.frames
@@ -158,7 +158,7 @@ def _second_file(case: Case) -> bool:
 
 
 def same_length(case: Case) -> bool:
-    """Whether the duration is that of the good file."""
+    """Return whether the duration is that of the good file."""
     ours, whole = case.verdict.duration, case.whole.duration
     return ours is not None and whole is not None and abs(ours - whole) <= TOLERANCE
 

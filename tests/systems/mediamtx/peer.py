@@ -80,7 +80,7 @@ class Peer:
         return [request for request in self.requests if request.get("method") == method]
 
     def refuses(self, visitor: Visitor, request: Request) -> Words:
-        """What a call is refused with before it is looked at, or None."""
+        """Return what a call is refused with before it is looked at, or None."""
         raise NotImplementedError
 
     async def start(self) -> None:

@@ -221,7 +221,7 @@ async def test_fifty_kills_under_load(tmp_path: Path) -> None:
 
 
 def check(upper: Tally, lower: Tally, pictures: Path) -> None:
-    """What must hold for all that happened."""
+    """Return what must hold for all that happened."""
     for tally in (upper, lower):
         assert tally.outcomes["read answered"] > 10 * RESTARTS
         assert tally.outcomes["change answered"] > RESTARTS

@@ -49,7 +49,7 @@ class OriginalClient:
         return data.removesuffix(b"QUIT")
 
     async def gone(self) -> bytes:
-        """What comes until the server closes."""
+        """Return what comes until the server closes."""
         try:
             return await asyncio.wait_for(self.reader.read(), PATIENCE)
         except ConnectionResetError:

@@ -107,7 +107,7 @@ def test_packets_of_gstreamer(width: int) -> None:
 
 
 async def write(pipe: FramePipe, data: bytes) -> None:
-    """What the process would do; then it ends."""
+    """Return what the process would do; then it ends."""
     await asyncio.to_thread(os.write, pipe.fd, data)
     pipe.close_writing_end()
 

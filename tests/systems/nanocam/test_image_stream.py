@@ -75,7 +75,7 @@ async def test_pictures_in_memory(tmp_path: Path) -> None:
 
 
 async def last_frame(media: Media, *tail: str) -> bytes:
-    """What twenty frames of the stand-in's picture end with, by a pipeline of the test's own."""
+    """Return what twenty frames of the stand-in's picture end with, by a pipeline of the test's own."""
     source = small().source(media, frames=20).stream(frozenset()).chain
     process = await asyncio.create_subprocess_exec(
         LAUNCH, "-q", *Graph((source,)).arguments(), *tail, stdout=asyncio.subprocess.PIPE

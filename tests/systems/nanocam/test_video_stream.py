@@ -59,7 +59,7 @@ async def stream(
 
 
 async def probe(where: str) -> dict[str, Any]:
-    """What ffprobe reads of a file or a URL, every frame decoded.
+    """Return what ffprobe reads of a file or a URL, every frame decoded.
 
     Raises:
         AssertionError: It does not play to its end without a complaint.

@@ -33,7 +33,7 @@ class Heard(list[Event]):
         return [event for event in self if isinstance(event, kinds)]
 
     def names(self) -> list[str]:
-        """What became of cameras: the kind of event and the last part of the camera's id."""
+        """Return what became of cameras: the kind of event and the last part of the camera's id."""
         events = [one for one in self if isinstance(one, CameraFound | CameraLost | CameraChanged)]
         return [f"{type(event).__name__} {event.camera.rpartition('/')[2]}" for event in events]
 

@@ -245,7 +245,7 @@ class ImuSettingsDocument(ImuConnection):
     model_config = _RETURNED
 
     password: bool
-    """Whether the broker gets one; broker and port are then changed by hand only. It is never shown."""
+    """True if the broker gets one; broker and port are then changed by hand only. It is never shown."""
 
 
 class SettingsDocument(_Document):
@@ -318,7 +318,7 @@ class ImuDocument(_Document):
     reading: ReadingDocument | None
     """The newest one, however old."""
     fresh: bool
-    """Whether it is recent enough to be used."""
+    """True if it is recent enough to be used."""
 
     @classmethod
     def of(cls, service: SnapshotService) -> "ImuDocument | None":

@@ -178,7 +178,7 @@ class ImuConnection(_Settings):
     """Source of the IMU's readings, without its password."""
 
     enabled: bool = True
-    """Whether the broker is asked at all."""
+    """True if the broker is asked at all."""
     broker: Annotated[str, Field(min_length=1), AfterValidator(_no_controls)] = "127.0.0.1"
     """Host name or address."""
     port: int = Field(default=1883, ge=1, le=65535)
