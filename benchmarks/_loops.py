@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
@@ -24,6 +24,15 @@ def loops() -> tuple[str, ...]:
 def suffix(loop: str) -> str:
     """Return what a case's name has behind it on this loop."""
     return "" if loop == ASYNCIO else f", {loop}"
+
+
+def on_each(cases: Mapping[str, str]) -> dict[str, str]:
+    """Return names of cases and kinds of receivers, with those that run on uvloop behind them."""
+    return {
+        f"{name}{suffix(loop)}": kind if loop == ASYNCIO else f"{kind}@{loop}"
+        for loop in loops()
+        for name, kind in cases.items()
+    }
 
 
 def run_on(loop: str, work: Coroutine[Any, Any, T]) -> T:

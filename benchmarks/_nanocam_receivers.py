@@ -4,7 +4,6 @@
 JSON object: seconds, stall (ms), growth (MiB).
 """
 
-import asyncio
 import pickle
 import socket
 import sys
@@ -17,6 +16,7 @@ from asynccam.systems.nanocam.client import MediaClient
 from asynccam.systems.nanocam.client_session import ClientTimeouts, NanocamConnection
 from asynccam.systems.nanocam.protocol import FileListing, VideoRequest, local_name
 from asynccam.systems.nanocam.reply_parser import FileBegins
+from benchmarks._loops import ASYNCIO, run_on
 from benchmarks._native import C_COPY, C_HEAD
 from benchmarks._receivers import CLAIM, HOST
 from benchmarks._watch import watched
@@ -126,4 +126,5 @@ async def _run(kind: str, port: int, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_run(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))
+    plain_kind, _, on_loop = sys.argv[1].partition("@")
+    run_on(on_loop or ASYNCIO, _run(plain_kind, int(sys.argv[2]), Path(sys.argv[3])))

@@ -1,8 +1,8 @@
 """The receivers that `benchmarks/download.py` compares, each run in a process of its own.
 
 ``python -m benchmarks._receivers KIND PORT COUNT TOGETHER DIRECTORY`` fetches COUNT files, TOGETHER of them
-at once, and prints one JSON object: seconds, stall (ms), growth (MiB). A KIND that is the path of
-the C program has a colon and the program's own argument behind it.
+at once, and prints one JSON object: seconds, stall (ms), growth (MiB). A KIND with ``@uvloop`` behind it runs
+on uvloop. A KIND that is the path of the C program has a colon and the program's own argument behind it.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from asynccam.net.tcp import connect_tcp
 from asynccam.net.transfer.download import TransferMethod, receive_file
 from asynccam.net.transfer.partfile import PartFile
 from asynccam.systems.multicam.client import MultiCamClient
+from benchmarks._loops import ASYNCIO, run_on
 from benchmarks._native import C_HEAD
 from benchmarks._watch import watched
 
@@ -225,4 +226,5 @@ async def _run(kind: str, port: int, count: int, together: int, directory: Path)
 
 if __name__ == "__main__":
     _, of_kind, *numbers, into = sys.argv
-    asyncio.run(_run(of_kind, *map(int, numbers), Path(into)))  # type: ignore[call-arg, arg-type]
+    plain_kind, _, on_loop = of_kind.partition("@") if "/" not in of_kind else (of_kind, "", "")
+    run_on(on_loop or ASYNCIO, _run(plain_kind, *map(int, numbers), Path(into)))  # type: ignore[call-arg, arg-type]

@@ -30,6 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
+from benchmarks._loops import on_each
 from benchmarks._native import LIBCRYPTO, compile_c
 from benchmarks._receivers import C_HASHED, C_PLAIN, C_SOURCE, C_SYNCED, CLAIM, HOST
 from benchmarks._report import Row, arguments, emit, interleave
@@ -57,6 +58,8 @@ SEVERAL = {
 SMALL = {DOWNLOAD: "download"}
 if find_spec("blake3") and find_spec("asynccam.model.digest"):  # earlier commits know SHA-256 alone
     SEVERAL[BLAKE3] = "download-blake3"
+for _cases in (SINGLE, SEVERAL, SMALL):
+    _cases.update(on_each({DOWNLOAD: "download"}))
 RIVALS = (C, C_HASHING, C_SYNCING, VENDOR)
 
 

@@ -27,6 +27,7 @@ from asynccam.model.info import CameraState
 from asynccam.recording.verify import FileVerdict, Verdict
 from asynccam.runtime.event_hub import EventHub
 from benchmarks._light_devices import build, devices
+from benchmarks._loops import loops, run_on, suffix
 from benchmarks._report import Row, arguments, emit, interleave
 
 SUBSCRIBERS: Final = 10
@@ -263,19 +264,27 @@ def _devices(count: int) -> Iterator[list[int]]:
 def _session_rows(cameras: int, rounds: int) -> list[Row]:
     with _devices(cameras) as ports:
         found = interleave(
-            {way: partial(_run, f"--{way}", json.dumps(ports)) for way in ("ports", "plain")}, rounds
+            {
+                f"{way} {loop}": partial(_run, f"--{way}", json.dumps(ports), "--loop", loop)
+                for loop in loops()
+                for way in ("ports", "plain")
+            },
+            rounds,
         )
-    median = {key: statistics.median(run[key] for run in found["ports"]) for key in found["ports"][0]}
-    bare = statistics.median(run["open"] for run in found["plain"])
-    rival = f"{cameras} devices asked with asyncio alone"
-    return [
-        Row("session", f"memory of a camera, {cameras} of them", median["memory"], "KiB"),
-        Row(
-            "session", f"{cameras} cameras found and held", median["open"], "ms", rival, median["open"] / bare
-        ),
-        Row("session", rival, bare, "ms"),
-        Row("session", f"{cameras} cameras closed", median["close"], "ms"),
-    ]
+    rows = []
+    for loop in loops():
+        ours, on = found[f"ports {loop}"], suffix(loop)
+        median = {key: statistics.median(run[key] for run in ours) for key in ours[0]}
+        bare = statistics.median(run["open"] for run in found[f"plain {loop}"])
+        rival = f"{cameras} devices asked with asyncio alone{on}"
+        ratio = median["open"] / bare
+        rows += [
+            Row("session", f"memory of a camera, {cameras} of them{on}", median["memory"], "KiB"),
+            Row("session", f"{cameras} cameras found and held{on}", median["open"], "ms", rival, ratio),
+            Row("session", rival, bare, "ms"),
+            Row("session", f"{cameras} cameras closed{on}", median["close"], "ms"),
+        ]
+    return rows
 
 
 def _hub_rows(count: int, rounds: int) -> list[Row]:
@@ -304,15 +313,16 @@ def main() -> None:
         ("--plain", str),
         ("--hub", str),
         ("--count", int),
+        ("--loop", str),
     ):
         parser.add_argument(option, type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         asyncio.run(_serve(options.serve))
     elif options.ports:
-        print(json.dumps(asyncio.run(_session(json.loads(options.ports)))))
+        print(json.dumps(run_on(options.loop, _session(json.loads(options.ports)))))
     elif options.plain:
-        print(json.dumps(asyncio.run(_plain(json.loads(options.plain)))))
+        print(json.dumps(run_on(options.loop, _plain(json.loads(options.plain)))))
     elif options.hub:
         print(json.dumps(asyncio.run(_hub(options.hub, options.count))))
     else:

@@ -20,10 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from asynccam.systems.multicam import CommandMessage
 from asynccam.systems.multicam.client import MultiCamClient
+from benchmarks._loops import UVLOOP, loops, run_on, suffix
 from benchmarks._native import C_HEAD, compile_c
 from benchmarks._report import Row, arguments, emit, interleave
 
@@ -152,7 +154,7 @@ class Devices:
 # -- the ways: each gives the seconds between its first and its last write ---------------------------
 
 
-def armed(ports: list[int]) -> float:
+def armed(loop: str, ports: list[int]) -> float:
     """asynccam: connections opened ahead, every command let go in place."""
 
     async def run() -> float:
@@ -166,7 +168,7 @@ def armed(ports: list[int]) -> float:
         await asyncio.gather(*(start.accepted() for start in starts))
         return took
 
-    return asyncio.run(run())
+    return run_on(loop, run())
 
 
 async def vendor_command(port: int, at: float) -> float:
@@ -187,7 +189,7 @@ async def vendor_command(port: int, at: float) -> float:
         await writer.wait_closed()
 
 
-def vendor(ports: list[int]) -> float:
+def vendor(loop: str, ports: list[int]) -> float:
     """The vendor's controller: a task a device, each of which connects, encodes, writes and waits.
 
     The answer is parsed twice, once to see of what kind it is.
@@ -201,7 +203,7 @@ def vendor(ports: list[int]) -> float:
             raise SystemExit(f"the vendor's way failed: {written}")
         return max(moments) - min(moments)
 
-    return asyncio.run(run())
+    return run_on(loop, run())
 
 
 def by_hand(ports: list[int]) -> float:
@@ -252,11 +254,10 @@ def measure(count: int, runs: int) -> list[Row]:
     """Every way against ``count`` devices, interleaved, as medians in milliseconds."""
     raise_limit(count)
     with contextlib.closing(Devices(count)) as farm, in_c() as c_client:
-        ways: dict[str, Callable[[list[int]], float]] = {
-            "armed": armed,
-            "vendor": vendor,
-            "by hand": by_hand,
-        }
+        ways: dict[str, Callable[[list[int]], float]] = {"by hand": by_hand}
+        for loop in loops():
+            ways[f"armed{suffix(loop)}"] = partial(armed, loop)
+            ways[f"vendor{suffix(loop)}"] = partial(vendor, loop)
         if c_client is not None:
             ways["C"] = c_client
 
@@ -276,7 +277,8 @@ def measure(count: int, runs: int) -> list[Row]:
         }
         for name, value in medians.items():
             case = f"{count} devices, {what}, {name}"
-            rows.append(Row("start_skew", case, value * 1000, "ms", "vendor", value / medians["vendor"]))
+            rival = f"vendor{suffix(UVLOOP)}" if name.endswith(suffix(UVLOOP)) else "vendor"
+            rows.append(Row("start_skew", case, value * 1000, "ms", rival, value / medians[rival]))
     return rows
 
 

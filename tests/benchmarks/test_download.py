@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import download
-from benchmarks.download import C_HASHING, C_SYNCING, SEVERAL, SINGLE, SMALL, VENDOR, C, native
+from benchmarks.download import C_HASHING, C_SYNCING, DOWNLOAD, SEVERAL, SINGLE, SMALL, VENDOR, C, native
 from tests.support.benchmark_runs import needs_compiler, quick_rows
 
 WHAT = {
@@ -33,7 +33,7 @@ async def speeds(directory: Path) -> dict[str, float]:
 async def test_quick_run(tmp_path: Path) -> None:
     found = await speeds(tmp_path)
     for what, cases in WHAT.items():
-        for case in (*cases, C, C_HASHING, C_SYNCING, VENDOR):
+        for case in (*cases, f"{DOWNLOAD}, uvloop", C, C_HASHING, C_SYNCING, VENDOR):
             assert found[f"{what}: {case}"] > 0
 
 

@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.nanocam import COMMITTED
+
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = frozenset({"benchmark", "case", "value", "unit", "ratio_to", "ratio"})
 
@@ -24,6 +26,7 @@ async def test_every_row_is_an_object_of_six_keys(tmp_path: Path) -> None:
             rival = row["case"].partition(":")[0] + ": " + row["ratio_to"]
             assert abs(row["ratio"] - row["value"] / speeds[rival]) < 1e-9
     rivals = {row["ratio_to"] for row in rows if row["ratio_to"]}
+    assert any(case.endswith(f"{COMMITTED}, uvloop") for case in speeds)
     assert any("maker" in rival for rival in rivals)
     assert any(rival.startswith("C ") for rival in rivals)
     assert list(tmp_path.iterdir()) == [], "nothing is left in the directory"
