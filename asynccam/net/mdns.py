@@ -17,7 +17,7 @@ import math
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -65,6 +65,8 @@ _AAAA: Final = 28
 _SRV: Final = 33
 _IN: Final = 1
 """RFC 1035, 3.2.2 and 3.2.4, RFC 3596, RFC 2782: types and class of records that hold addresses and ports."""
+_ANSWER_TIME: Final = 1.5
+"""Seconds for an answer; RFC 6762, 6: a record is not multicast again within a second."""
 _QUERY: Final = 0
 """RFC 1035, 4.1.1: the flags of a query."""
 _FLUSH_DELAY: Final = 1.5
@@ -75,6 +77,11 @@ _MAX_NAMES: Final = 4096
 """Names followed at once; what a hostile network announces beyond them is ignored."""
 _GOODBYE_TTL: Final = 1.1
 """Seconds for which a goodbye is remembered: RFC 6762, 10.1 gives it one."""
+_DOUBTED_RETURN: Final = 2.0
+"""Seconds after a goodbye in which an announcement is confirmed: a responder may send an answer that it has
+prepared before, up to about a second later."""
+_RETURN_QUERIES: Final = 3
+"""Queries for a service that returned at once, and does not answer, before it counts as lost."""
 _FLUSHABLE_AFTER: Final = 1.1
 """Seconds after which an announcement can be superseded: RFC 6762, 10.2 protects younger ones than one."""
 _REPEAT_AFTER: Final = 1.1
@@ -390,6 +397,8 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         self._known: dict[str, MdnsService] = {}
         self._reported: dict[str, MdnsService] = {}
         self._confirming: dict[str, asyncio.Task[None]] = {}  # key -> what follows its last change
+        self._left_at: dict[str, float] = {}  # key -> when its goodbye was received
+        self._answered: dict[str, asyncio.Event] = {}  # key -> set when its port is announced
         self._confirmed_at: dict[str, float] = {}  # key -> when the network was asked about a change
         self._changed: dict[str, None] = {}  # keys whose known and reported services may differ, in order
         self._waiter: asyncio.Future[None] | None = None
@@ -501,6 +510,9 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
                 _LOG.debug("ignored a service with an invalid name: %r", name)
                 return
             self._announced[key] = None
+            left_at = self._left_at.pop(key, -math.inf)
+            if asyncio.get_running_loop().time() - left_at < _DOUBTED_RETURN:
+                self._confirming[key] = self._scope.spawn(self._confirm_return(name), name=f"confirm {name}")
         if not self._refresh(name) and self._announced[key] is None:
             self._announced[key] = self._scope.spawn(self._resolve(name), name=f"resolve {name}")
 
@@ -509,13 +521,19 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         for name in names:
             if not self._closed and name.lower() in self._known:
                 self._refresh(name)
+                if (answered := self._answered.get(name.lower())) is not None:
+                    answered.set()
 
     def _remove(self, key: str) -> None:
         resolver = self._announced.pop(key, None)
         self._confirmed_at.pop(key, None)
         confirming = self._confirming.pop(key, None)
-        if confirming is not None:
+        if confirming is not None and confirming is not asyncio.current_task():
             confirming.cancel()
+        self._left_at.pop(key, None)
+        self._left_at[key] = asyncio.get_running_loop().time()
+        if len(self._left_at) > _MAX_NAMES:
+            del self._left_at[next(iter(self._left_at))]
         if resolver is not None:
             resolver.cancel()
         if self._known.pop(key, None) is not None:
@@ -590,9 +608,34 @@ class ServiceBrowser(AsyncIterator[ServiceEvent]):
         self._refresh(name)
         if now - self._confirmed_at.get(key, -math.inf) >= _CONFIRM_PAUSE:
             self._confirmed_at[key] = now
-            query = DNSOutgoing(_QUERY)
-            query.add_question(DNSQuestion(name, _SRV, _IN))
-            self._zeroconf.zeroconf.async_send(query)
+            self._ask_for_port(name)
+
+    async def _confirm_return(self, name: str) -> None:
+        """Remove a service that was announced just after its goodbye, unless it answers a query."""
+        key = name.lower()
+        answered = self._answered[key] = asyncio.Event()
+        try:
+            await asyncio.sleep(_REPEAT_AFTER)  # zeroconf passes over an answer that it has seen just before
+            for _ in range(_RETURN_QUERIES):
+                answered.clear()
+                self._ask_for_port(name)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ANSWER_TIME):
+                        await answered.wait()
+                        return
+        finally:
+            del self._answered[key]
+        cache = self._zeroconf.zeroconf.cache
+        records = [*cache.async_entries_with_name(name)]
+        if (pointer := cache.current_entry_with_name_and_alias(self._type, name)) is not None:
+            records.append(pointer)
+        cache.async_remove_records(records)  # so that its next announcement is a new one
+        self._remove(key)
+
+    def _ask_for_port(self, name: str) -> None:
+        query = DNSOutgoing(_QUERY)
+        query.add_question(DNSQuestion(name, _SRV, _IN))
+        self._zeroconf.zeroconf.async_send(query)
 
     def _remove_flushed_addresses(self, name: str) -> None:
         """Remove addresses of which new ones took the place more than a second ago (RFC 6762, 10.2).
@@ -633,7 +676,8 @@ class _EndpointListener(RecordUpdateListener):
         self._names: set[str] = set()
 
     def async_update_records(self, zc: zc.Zeroconf, now: float, records: list[RecordUpdate]) -> None:
-        self._names.update(record.new.name for record in records if record.new.type == _SRV)
+        # A time to live of 0 is a goodbye (RFC 6762, 10.1).
+        self._names.update(each.new.name for each in records if each.new.type == _SRV and each.new.ttl)
 
     def async_update_records_complete(self) -> None:
         names, self._names = self._names, set()
@@ -837,6 +881,10 @@ async def _withdraw(sockets: AsyncZeroconf, info: ServiceInfo, timeout: float) -
         return
     async with deadline(timeout, f"mDNS goodbye of {info.name}"):
         await (await sockets.async_unregister_service(info))
+        # zeroconf sends one packet three times, and a listener passes over the second and third, even if an
+        # answer was received between that had been prepared before. This one is another packet.
+        zeroconf = sockets.zeroconf
+        zeroconf.async_send(zeroconf.generate_service_broadcast(info, 0, broadcast_addresses=False))
 
 
 def _check_endpoint(addresses: Sequence[str] | None, port: int | None) -> None:

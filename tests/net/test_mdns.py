@@ -131,6 +131,37 @@ async def test_browse_conflicting_services_are_asked_seldom(monkeypatch: pytest.
     assert asked == [(f"a.{kind}", 33)]
 
 
+async def test_browse_outdated_answer_after_a_goodbye_brings_nothing_back() -> None:
+    kind = unique_service_type()
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
+        shout(service(kind, "a", 1, "10.0.0.1"))
+        assert (await found(browser)).service.port == 1
+        shout(goodbye(kind, "a"))
+        assert isinstance(await following(browser), ServiceLost)
+        shout(service(kind, "a", 1, "10.0.0.1") + b"\0")  # prepared before; with a byte that no record owns
+        assert (await found(browser)).service.port == 1
+        assert isinstance(await following(browser), ServiceLost)
+        assert not browser.services
+        shout(service(kind, "a", 2, "10.0.0.1"))
+        assert (await found(browser)).service.port == 2  # a new announcement is a new service
+
+
+async def test_browse_service_that_returns_at_once_is_kept() -> None:
+    kind = unique_service_type()
+    async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:
+        shout(service(kind, "a", 1, "10.0.0.1"))
+        await found(browser)
+        shout(goodbye(kind, "a"))
+        await following(browser)
+        async with open_zeroconf(interfaces=LOOPBACK) as sockets:
+            info = ServiceInfo(kind, f"a.{kind}", 2, addresses=[bytes([10, 0, 0, 1])], server=f"a.{kind}")
+            await (await sockets.async_register_service(info))
+            assert (await found(browser)).service.port == 2
+            await eventually(lambda: not any("confirm" in task.get_name() for task in asyncio.all_tasks()))
+            assert [each.port for each in browser.services] == [2]
+            await sockets.async_unregister_service(info)
+
+
 async def test_browse_new_address_before_the_old_expires() -> None:
     kind = unique_service_type()
     async with ServiceBrowser(kind, interfaces=LOOPBACK) as browser:

@@ -100,6 +100,19 @@ async def test_announce_move_is_repeated_after_a_second(sockets: AsyncZeroconf) 
     assert max(times) - min(times) > 1000  # milliseconds; RFC 6762, 8.3
 
 
+async def test_goodbye_is_repeated_in_another_packet(sockets: AsyncZeroconf) -> None:
+    kind = unique_service_type()
+    with PacketReader(labels(kind)) as packets:
+        async with announce(kind, "a", 1, addresses=["10.0.0.1"], zeroconf=sockets):
+            pass
+        goodbyes: list[bytes] = []
+        while len(goodbyes) < 4:
+            packet = await packets.next()
+            if packet.answers() and not any(record.ttl for record in packet.answers()):
+                goodbyes.append(packet.data)
+    assert len(set(goodbyes)) == 2
+
+
 @pytest.mark.usefixtures("quick")
 async def test_borrowed_sockets_stay_open_and_say_goodbye(sockets: AsyncZeroconf) -> None:
     kind = unique_service_type()
